@@ -1,0 +1,90 @@
+//! `pg_attribute`: every column of every relation and index.
+
+use repr::{ColumnSchema, SqlType};
+
+use super::pg_class::relation_kind;
+use super::{Snapshot, SystemRelation, Value, primary_key_oid, primary_keys, text};
+use crate::ObjectKind;
+
+pub(super) const RELATIONS: &[SystemRelation] = &[SystemRelation {
+    oid: 1249,
+    schema: "pg_catalog",
+    name: "pg_attribute",
+    columns: "attrelid oid, attname name, atttypid oid, attstattarget int4, attlen int2, attnum int2, attndims int4, \
+              attcacheoff int4, atttypmod int4, attbyval bool, attalign text, attstorage text, attcompression text, \
+              attnotnull bool, atthasdef bool, atthasmissing bool, attidentity text, attgenerated text, \
+              attisdropped bool, attislocal bool, attinhcount int4, attcollation oid, attacl _text, attoptions _text, \
+              attfdwoptions _text, attmissingval text",
+    rows: attributes,
+}];
+
+fn attributes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
+    let catalog = &snapshot.catalog;
+    let mut rows = Vec::new();
+    for object in catalog.objects() {
+        if relation_kind(object).is_none() {
+            continue;
+        }
+        match &object.kind {
+            ObjectKind::Index { on, columns } => {
+                let Some(schema) = catalog.get(*on).and_then(|relation| relation.relation_schema()) else { continue };
+                for (number, column) in columns.iter().filter_map(|index| schema.columns.get(*index)).enumerate() {
+                    rows.push(attribute(object.id.0, number, column));
+                }
+            }
+            _ => {
+                let columns = object.relation_schema().into_iter().flat_map(|schema| &schema.columns);
+                rows.extend(columns.enumerate().map(|(number, column)| attribute(object.id.0, number, column)));
+            }
+        }
+    }
+    for (table, schema, key) in primary_keys(catalog) {
+        for (number, index) in key.iter().enumerate() {
+            rows.push(attribute(primary_key_oid(table.id), number, &schema.columns[*index]));
+        }
+    }
+    rows
+}
+
+fn attribute(relation: u32, number: usize, column: &ColumnSchema) -> Vec<Value> {
+    let is_array = matches!(column.sql_type, SqlType::Array(_));
+    let size_bytes = if is_array { -1 } else { column.sql_type.info().size_bytes };
+    vec![
+        Value::Oid(relation),
+        text(&column.name),
+        Value::Oid(column.sql_type.oid()),
+        Value::Int(-1),
+        Value::Int(size_bytes as i64),
+        Value::Int(number as i64 + 1),
+        Value::Int(is_array as i64),
+        Value::Int(-1),
+        Value::Int(column.typmod as i64),
+        Value::Bool((1..=8).contains(&size_bytes)),
+        text(if size_bytes == 8 { "d" } else { "i" }),
+        text(if size_bytes == -1 { "x" } else { "p" }),
+        text(""),
+        Value::Bool(!column.nullable),
+        Value::Bool(false),
+        Value::Bool(false),
+        text(""),
+        text(""),
+        Value::Bool(false),
+        Value::Bool(true),
+        Value::Int(0),
+        Value::Oid(collation(&column.sql_type)),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+    ]
+}
+
+/// `pg_collation.oid` of a type: `default` where it has one.
+pub(super) fn collation(sql_type: &SqlType) -> u32 {
+    match sql_type {
+        SqlType::Array(element) => collation(element),
+        SqlType::Text | SqlType::Varchar | SqlType::Bpchar => 100,
+        SqlType::Name => 950,
+        _ => 0,
+    }
+}

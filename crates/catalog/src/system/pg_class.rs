@@ -1,0 +1,111 @@
+//! `pg_class`: every relation and index; `pg_namespace`: every schema.
+
+use super::{OWNER_OID, Snapshot, SystemRelation, Value, primary_key_oid, primary_keys, schema_oid, schemas, text};
+use crate::{Object, ObjectKind};
+
+pub(super) const RELATIONS: &[SystemRelation] = &[
+    SystemRelation {
+        oid: 1259,
+        schema: "pg_catalog",
+        name: "pg_class",
+        columns: "oid oid, relname name, relnamespace oid, reltype oid, reloftype oid, relowner oid, relam oid, \
+                  relfilenode oid, reltablespace oid, relpages int4, reltuples float4, relallvisible int4, \
+                  reltoastrelid oid, relhasindex bool, relisshared bool, relpersistence text, relkind text, \
+                  relnatts int2, relchecks int2, relhasrules bool, relhastriggers bool, relhassubclass bool, \
+                  relrowsecurity bool, relforcerowsecurity bool, relispopulated bool, relreplident text, \
+                  relispartition bool, relrewrite oid, relfrozenxid oid, relminmxid oid, relacl _text, \
+                  reloptions _text, relpartbound text",
+        rows: classes,
+    },
+    SystemRelation {
+        oid: 2615,
+        schema: "pg_catalog",
+        name: "pg_namespace",
+        columns: "oid oid, nspname name, nspowner oid, nspacl _text",
+        rows: namespaces,
+    },
+];
+
+/// `relkind`. A source is what PostgreSQL calls a foreign table.
+pub(crate) fn relation_kind(object: &Object) -> Option<&'static str> {
+    match &object.kind {
+        ObjectKind::Table { .. } => Some("r"),
+        ObjectKind::Source { .. } => Some("f"),
+        ObjectKind::View { .. } => Some("v"),
+        ObjectKind::MaterializedView { .. } => Some("m"),
+        ObjectKind::Index { .. } => Some("i"),
+        // PostgreSQL's own views among its catalogs have OIDs from here on.
+        ObjectKind::SystemRelation { .. } => Some(if object.id.0 >= 12000 { "v" } else { "r" }),
+        ObjectKind::Connection { .. } => None,
+    }
+}
+
+fn classes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
+    let catalog = &snapshot.catalog;
+    let mut rows = Vec::new();
+    for object in catalog.objects() {
+        let Some(kind) = relation_kind(object) else { continue };
+        let column_count = match &object.kind {
+            ObjectKind::Index { columns, .. } => columns.len(),
+            _ => object.relation_schema().map_or(0, |schema| schema.columns.len()),
+        };
+        let has_index = object.relation_schema().is_some_and(|schema| schema.primary_key.is_some())
+            || catalog.dependents(object.id).iter().any(|other| matches!(other.kind, ObjectKind::Index { .. }));
+        rows.push(class(object.id.0, &object.name, schema_oid(&object.schema), kind, column_count, has_index));
+    }
+    for (table, _, key) in primary_keys(catalog) {
+        let name = format!("{}_pkey", table.name);
+        rows.push(class(primary_key_oid(table.id), &name, schema_oid(&table.schema), "i", key.len(), false));
+    }
+    rows
+}
+
+fn class(oid: u32, name: &str, schema: u32, kind: &str, column_count: usize, has_index: bool) -> Vec<Value> {
+    let access_method = match kind {
+        "r" | "m" => 2,
+        "i" => 403,
+        _ => 0,
+    };
+    vec![
+        Value::Oid(oid),
+        text(name),
+        Value::Oid(schema),
+        Value::Oid(0),
+        Value::Oid(0),
+        Value::Oid(OWNER_OID),
+        Value::Oid(access_method),
+        Value::Oid(0),
+        Value::Oid(0),
+        Value::Int(0),
+        Value::Float(-1.0),
+        Value::Int(0),
+        Value::Oid(0),
+        Value::Bool(has_index),
+        Value::Bool(false),
+        text("p"),
+        text(kind),
+        Value::Int(column_count as i64),
+        Value::Int(0),
+        Value::Bool(matches!(kind, "v" | "m")),
+        Value::Bool(false),
+        Value::Bool(false),
+        Value::Bool(false),
+        Value::Bool(false),
+        Value::Bool(true),
+        text(if kind == "r" { "d" } else { "n" }),
+        Value::Bool(false),
+        Value::Oid(0),
+        Value::Oid(0),
+        Value::Oid(0),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+    ]
+}
+
+fn namespaces(_: &Snapshot) -> Vec<Vec<Value>> {
+    schemas()
+        .into_iter()
+        .map(|(name, oid)| vec![Value::Oid(oid), text(name), Value::Oid(OWNER_OID), Value::Null])
+        .collect()
+}

@@ -1,0 +1,105 @@
+//! `tw_catalog`: what only a streaming database has. Errors, frontiers, arrangements, positions.
+
+use repr::ObjectId;
+
+use super::{Snapshot, SystemRelation, Value, text};
+
+pub(super) const RELATIONS: &[SystemRelation] = &[
+    SystemRelation {
+        oid: 13401,
+        schema: "tw_catalog",
+        name: "tw_objects",
+        columns: "id oid, schema_name text, name text, kind text, definition text",
+        rows: |snapshot| {
+            let user = snapshot.catalog.objects().filter(|object| object.id.0 >= crate::FIRST_USER_ID);
+            user.map(|object| {
+                vec![
+                    Value::Oid(object.id.0),
+                    text(&object.schema),
+                    text(&object.name),
+                    text(object.kind_name()),
+                    text(&object.sql),
+                ]
+            })
+            .collect()
+        },
+    },
+    SystemRelation {
+        oid: 13402,
+        schema: "tw_catalog",
+        name: "tw_errors",
+        columns: "object_id oid, object_name text, location text, input text, state text, message text, \
+                  since int8, count int8",
+        rows: |snapshot| {
+            let row = |error: &super::ErrorRow| {
+                vec![
+                    Value::Oid(error.object.0),
+                    name(snapshot, error.object),
+                    text(&error.location),
+                    text(&error.input),
+                    text(&error.state),
+                    text(&error.message),
+                    error.since.map_or(Value::Null, |since| Value::Int(since as i64)),
+                    Value::Int(error.count),
+                ]
+            };
+            snapshot.errors.iter().map(row).collect()
+        },
+    },
+    SystemRelation {
+        oid: 13403,
+        schema: "tw_catalog",
+        name: "tw_frontiers",
+        columns: "object_id oid, object_name text, frontier int8",
+        rows: |snapshot| {
+            let row = |frontier: &super::FrontierRow| {
+                vec![
+                    Value::Oid(frontier.object.0),
+                    name(snapshot, frontier.object),
+                    frontier.frontier.map_or(Value::Null, |time| Value::Int(time as i64)),
+                ]
+            };
+            snapshot.frontiers.iter().map(row).collect()
+        },
+    },
+    SystemRelation {
+        oid: 13404,
+        schema: "tw_catalog",
+        name: "tw_arrangements",
+        columns: "object_id oid, object_name text, operator text, row_count int8, size_bytes int8",
+        rows: |snapshot| {
+            let row = |arrangement: &super::ArrangementRow| {
+                vec![
+                    Value::Oid(arrangement.object.0),
+                    name(snapshot, arrangement.object),
+                    text(&arrangement.operator),
+                    Value::Int(arrangement.row_count),
+                    Value::Int(arrangement.size_bytes),
+                ]
+            };
+            snapshot.arrangements.iter().map(row).collect()
+        },
+    },
+    SystemRelation {
+        oid: 13405,
+        schema: "tw_catalog",
+        name: "tw_sources",
+        columns: "object_id oid, object_name text, part text, position int8",
+        rows: |snapshot| {
+            let row = |source: &super::SourceRow| {
+                vec![
+                    Value::Oid(source.object.0),
+                    name(snapshot, source.object),
+                    text(&source.part),
+                    Value::Int(source.position as i64),
+                ]
+            };
+            snapshot.sources.iter().map(row).collect()
+        },
+    },
+];
+
+/// NULL for what has no name of its own, such as a shared arrangement.
+fn name(snapshot: &Snapshot, id: ObjectId) -> Value {
+    snapshot.catalog.get(id).map_or(Value::Null, |object| text(&object.name))
+}

@@ -1,0 +1,481 @@
+//! A plan becomes operators: one module an operator, and here what they have in common.
+//!
+//! Every node has a collection (a stream of [`Updates`]) and may have arrangements, one a key; both are made when something
+//! first asks for them, and shared from then on. Beside each runs the collection of its errors.
+//!
+//! ```text
+//! Source, Import --> stateless stages --> hash --> exchange --> arrangement --> operator over batches --> stateless stages ..
+//!                          |                                                       |
+//!                          '--------------------> errors <-------------------------'
+//! ```
+//!
+//! Operators with state work on closed intervals: an arrangement seals a batch, the operator compares each changed group
+//! before and after it. Times are totally ordered, so that is all there is to it.
+
+mod collate;
+mod constant;
+mod distinct;
+mod group;
+mod join;
+mod map;
+mod reduce;
+mod single_row;
+mod top_k;
+mod unnest;
+
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+use differential_dataflow::operators::arrange::agent::ShutdownButton;
+use differential_dataflow::trace::TraceReader;
+use differential_dataflow::trace::chunk::ChunkBatch;
+use plan::dataflow_plan::{DataflowPlan, Node, NodeId, Operator};
+use repr::{ObjectId, PgError, Timestamp};
+use timely::container::NoopBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::empty;
+use timely::dataflow::operators::generic::{Operator as _, OutputBuilder, OutputBuilderSession};
+use timely::dataflow::operators::{CapabilitySet, Concatenate};
+use timely::dataflow::{Scope, Stream};
+use timely::progress::Antichain;
+use timely::scheduling::Activator;
+
+use crate::DataflowError;
+use crate::arrange::{ArrangedRows, ArrangementHandle, Batch, BatchSpan, Trace, arrange, flatten, share};
+use crate::chunk::ArrowChunk;
+use crate::errors::ErrorUpdates;
+use crate::expression::RowFunction;
+use crate::updates::Updates;
+
+/// A stream of containers.
+pub(crate) type Rows<'scope> = Stream<'scope, Timestamp, Updates>;
+/// A stream of errors.
+pub(crate) type Errors<'scope> = Stream<'scope, Timestamp, ErrorUpdates>;
+
+/// What a rendered dataflow gives to the runtime, on one worker.
+pub struct Rendered<'scope> {
+    /// The export: the rows of `plan.export.node` arranged by `plan.export.key`. Whoever holds it advances its frontiers.
+    pub trace: Trace,
+    /// The export's batches as they are sealed; [`crate::arrange::flatten`] makes rows of them.
+    pub batches: Stream<'scope, Timestamp, Vec<BatchSpan>>,
+    /// Rows that failed anywhere in the dataflow.
+    pub errors: Stream<'scope, Timestamp, ErrorUpdates>,
+    /// The arrangements this dataflow made (not those it imported).
+    pub arrangements: Vec<ArrangementHandle>,
+    /// Pressed, an import ends; dropped unpressed, it does not.
+    pub imports: Vec<ShutdownButton<CapabilitySet<Timestamp>>>,
+}
+
+/// Builds `plan` in `scope`.
+///
+/// `sources` has the stream of every source that the plan reads, all columns, on every worker. `imports` has a handle on every
+/// export that it imports; the dataflow starts as of those handles' logical compaction: earlier changes are read as one.
+pub fn render<'scope>(
+    plan: &DataflowPlan,
+    scope: Scope<'scope, Timestamp>,
+    sources: HashMap<ObjectId, Stream<'scope, Timestamp, Updates>>,
+    imports: &mut HashMap<ObjectId, Trace>,
+) -> Result<Rendered<'scope>, DataflowError> {
+    let mut as_of = 0;
+    for id in plan.imports() {
+        let trace = imports.get_mut(&id).ok_or(DataflowError::UnknownDataflow(id))?;
+        as_of = as_of.max(trace.get_logical_compaction().first().copied().unwrap_or(0));
+    }
+    let mut renderer = Renderer {
+        plan,
+        scope,
+        sources,
+        imports,
+        as_of,
+        collections: HashMap::new(),
+        arrangements: HashMap::new(),
+        imported: HashMap::new(),
+        errors: Vec::new(),
+        handles: Vec::new(),
+        buttons: Vec::new(),
+    };
+    let export = renderer.arrangement(plan.export.node, &plan.export.key)?;
+    let Renderer { errors, handles, buttons, .. } = renderer;
+    let errors = if errors.is_empty() { empty(scope) } else { scope.concatenate(errors) };
+    Ok(Rendered {
+        trace: export.trace,
+        batches: export.stream,
+        errors,
+        arrangements: handles,
+        imports: buttons,
+    })
+}
+
+/// Whether every operator of `plan` can be built: all that [`render`] can fail with, but for missing imports.
+pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
+    if plan.export.node >= plan.nodes.len() {
+        return Err(DataflowError::InvalidPlan("the export is not a node".to_owned()));
+    }
+    for (id, node) in plan.nodes.iter().enumerate() {
+        if node.operator.inputs().iter().any(|input| *input >= id) {
+            return Err(DataflowError::InvalidPlan(format!("node {id} reads a node after it")));
+        }
+        if let Some(field) = node.schema.fields().iter().find(|field| !is_stored(field.data_type())) {
+            let what = format!("a column of type {}", field.data_type());
+            return Err(DataflowError::Plan(PgError::unsupported(what)));
+        }
+        match &node.operator {
+            Operator::Map { input, filter, columns } => {
+                RowFunction::new("Map", &plan.nodes[*input].schema, filter, columns, &node.schema)?;
+            }
+            Operator::Join { left, right, filter, columns, .. } => {
+                join::JoinFunction::new(plan, id, *left, *right, filter, columns)?;
+            }
+            Operator::Reduce { input, key, aggregates } => {
+                reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
+            }
+            Operator::Arrange { input, key } => check_columns(&plan.nodes[*input], key)?,
+            Operator::TopK { input, key, order, .. } => {
+                check_columns(&plan.nodes[*input], key)?;
+                check_columns(&plan.nodes[*input], &order.iter().map(|sort| sort.column).collect::<Vec<_>>())?;
+            }
+            Operator::SingleRow { input, key } => check_columns(&plan.nodes[*input], key)?,
+            Operator::Collate { inputs, key_count } => collate::check(plan, inputs, *key_count, node)?,
+            Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
+            _ => {}
+        }
+    }
+    check_columns(&plan.nodes[plan.export.node], &plan.export.key)
+}
+
+/// Whether rows may have columns of this type: those that can be hashed, and so arranged.
+fn is_stored(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(element) => is_stored(element.data_type()),
+        DataType::Time64(unit) | DataType::Timestamp(unit, _) => *unit == TimeUnit::Microsecond,
+        DataType::Interval(unit) => *unit == IntervalUnit::MonthDayNano,
+        DataType::Null
+        | DataType::Boolean
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt32
+        | DataType::UInt64
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Date32
+        | DataType::Decimal128(_, _)
+        | DataType::Utf8
+        | DataType::LargeUtf8
+        | DataType::Binary
+        | DataType::LargeBinary
+        | DataType::FixedSizeBinary(_) => true,
+        _ => false,
+    }
+}
+
+fn check_columns(node: &Node, columns: &[usize]) -> Result<(), DataflowError> {
+    match columns.iter().find(|column| **column >= node.schema.fields().len()) {
+        Some(column) => Err(DataflowError::InvalidPlan(format!("a key names column {column}, which is not there"))),
+        None => Ok(()),
+    }
+}
+
+/// The dataflow under construction.
+struct Renderer<'a, 'scope> {
+    plan: &'a DataflowPlan,
+    scope: Scope<'scope, Timestamp>,
+    sources: HashMap<ObjectId, Rows<'scope>>,
+    imports: &'a mut HashMap<ObjectId, Trace>,
+    as_of: Timestamp,
+    collections: HashMap<NodeId, Rows<'scope>>,
+    arrangements: HashMap<(NodeId, Vec<usize>), ArrangedRows<'scope>>,
+    imported: HashMap<ObjectId, ArrangedRows<'scope>>,
+    errors: Vec<Errors<'scope>>,
+    handles: Vec<ArrangementHandle>,
+    buttons: Vec<ShutdownButton<CapabilitySet<Timestamp>>>,
+}
+
+impl<'scope> Renderer<'_, 'scope> {
+    /// The rows of a node as a stream.
+    fn collection(&mut self, id: NodeId) -> Result<Rows<'scope>, DataflowError> {
+        if let Some(rows) = self.collections.get(&id) {
+            return Ok(rows.clone());
+        }
+        let plan = self.plan;
+        let node = &plan.nodes[id];
+        let rows = match &node.operator {
+            Operator::Source { relation, columns } => {
+                let rows = self.sources.get(relation).ok_or(DataflowError::UnknownDataflow(*relation))?.clone();
+                map::select(rows, columns.clone())
+            }
+            Operator::Import { dataflow, .. } => {
+                let arranged = self.import(*dataflow)?;
+                flatten(arranged.stream, self.as_of)
+            }
+            Operator::Constant { rows } => constant::render(self.scope, rows),
+            Operator::Map { input, filter, columns } => {
+                let function =
+                    RowFunction::new(&format!("Map {id}"), &plan.nodes[*input].schema, filter, columns, &node.schema)?;
+                let rows = self.collection(*input)?;
+                self.map(rows, function)
+            }
+            Operator::Unnest { input, column } => unnest::render(self.collection(*input)?, *column),
+            Operator::Union { inputs } => {
+                let inputs = inputs.iter().map(|input| self.collection(*input)).collect::<Result<Vec<_>, _>>()?;
+                self.scope.concatenate(inputs)
+            }
+            Operator::Negate { input } => map::negate(self.collection(*input)?),
+            Operator::Arrange { input, .. } => self.collection(*input)?,
+            Operator::Join { left, right, null_equal, filter, columns } => {
+                let function = join::JoinFunction::new(plan, id, *left, *right, filter, columns)?;
+                let (left, right) = (self.arranged(*left)?, self.arranged(*right)?);
+                let (joined, function) = join::render(left, right, function, *null_equal, self.as_of);
+                self.map(joined, function)
+            }
+            Operator::Reduce { input, key, aggregates } => {
+                let function = reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
+                let rows = reduce::contributions(self.collection(*input)?, function.clone());
+                let arranged = self.arrange(rows, id, "Reduce");
+                self.stateful(arranged, &format!("Reduce {id}"), Box::new(reduce::Reduce::new(function, format!("Reduce {id}"))))
+            }
+            Operator::TopK { input, key, order, offset, limit } => {
+                let append_only = plan.nodes[*input].append_only && limit.is_some();
+                let first_only = append_only && *offset == 0 && *limit == Some(1);
+                let rows = top_k::rank(self.collection(*input)?, key.clone(), order.first().cloned(), first_only);
+                let logic = top_k::TopK::new(key.clone(), order.clone(), *offset, *limit);
+                if append_only {
+                    let name = format!("TopK {id}");
+                    let (rows, kept) = top_k::render_append_only(arrange(rows, &name).stream, &name, self.as_of, logic);
+                    self.handles.push(ArrangementHandle::new(id, name, &kept));
+                    self.collections.insert(id, rows.clone());
+                    return Ok(rows);
+                }
+                let arranged = self.arrange(rows, id, "TopK");
+                self.stateful(arranged, &format!("TopK {id}"), Box::new(logic))
+            }
+            Operator::Distinct { input } => self.counted(id, *input, "Distinct", |count| i64::from(count > 0))?,
+            Operator::Threshold { input } => self.counted(id, *input, "Threshold", |count| count.max(0))?,
+            Operator::Collate { inputs, key_count } => {
+                let layout = collate::Layout::new(plan, inputs, *key_count);
+                let mut streams = Vec::new();
+                for (index, input) in inputs.iter().enumerate() {
+                    streams.push(layout.widen(self.collection(*input)?, index));
+                }
+                let arranged = self.arrange(self.scope.concatenate(streams), id, "Collate");
+                self.stateful(arranged, &format!("Collate {id}"), Box::new(collate::Collate::new(layout)))
+            }
+            Operator::SingleRow { input, key } => {
+                let arranged = self.arrangement(*input, key)?;
+                let logic = single_row::SingleRow::new(key.clone(), format!("SingleRow {id}"));
+                self.stateful(arranged, &format!("SingleRow {id}"), Box::new(logic))
+            }
+        };
+        self.collections.insert(id, rows.clone());
+        Ok(rows)
+    }
+
+    /// The rows of a node arranged by `key`.
+    fn arrangement(&mut self, id: NodeId, key: &[usize]) -> Result<ArrangedRows<'scope>, DataflowError> {
+        // An Arrange node has its input's rows: whoever arranges either by the same key shares.
+        let mut id = id;
+        while let Operator::Arrange { input, .. } = &self.plan.nodes[id].operator {
+            id = *input;
+        }
+        if let Operator::Import { dataflow, key: imported } = &self.plan.nodes[id].operator
+            && imported == key
+        {
+            return self.import(*dataflow);
+        }
+        if let Some(arranged) = self.arrangements.get(&(id, key.to_vec())) {
+            return Ok(share(arranged));
+        }
+        let rows = map::hash(self.collection(id)?, key.to_vec());
+        let arranged = self.arrange(rows, id, "Arrange");
+        self.arrangements.insert((id, key.to_vec()), share(&arranged));
+        Ok(arranged)
+    }
+
+    /// A join's input: an `Arrange` or an `Import` node.
+    fn arranged(&mut self, id: NodeId) -> Result<ArrangedRows<'scope>, DataflowError> {
+        let key = join::arranged_key(self.plan, id)?.to_vec();
+        self.arrangement(id, &key)
+    }
+
+    fn import(&mut self, id: ObjectId) -> Result<ArrangedRows<'scope>, DataflowError> {
+        if let Some(arranged) = self.imported.get(&id) {
+            return Ok(share(arranged));
+        }
+        let trace = self.imports.get_mut(&id).ok_or(DataflowError::UnknownDataflow(id))?;
+        let (arranged, button) = trace.import_core(self.scope, "Import");
+        self.buttons.push(button);
+        self.imported.insert(id, share(&arranged));
+        Ok(arranged)
+    }
+
+    /// Arranges hashed rows and keeps a handle for statistics.
+    fn arrange(&mut self, rows: Rows<'scope>, node: NodeId, name: &str) -> ArrangedRows<'scope> {
+        let name = format!("{name} {node}");
+        let arranged = arrange(rows, &name);
+        self.handles.push(ArrangementHandle::new(node, name, &arranged.trace));
+        arranged
+    }
+
+    fn map(&mut self, rows: Rows<'scope>, function: RowFunction) -> Rows<'scope> {
+        if function.is_identity() {
+            return rows;
+        }
+        let (rows, errors) = map::render(rows, function);
+        self.errors.push(errors);
+        rows
+    }
+
+    /// DISTINCT and its kin: a row's count of copies decides how many come out.
+    fn counted(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        name: &str,
+        copies: fn(i64) -> i64,
+    ) -> Result<Rows<'scope>, DataflowError> {
+        let key: Vec<usize> = (0..self.plan.nodes[input].schema.fields().len()).collect();
+        let arranged = self.arrangement(input, &key)?;
+        Ok(self.stateful(arranged, &format!("{name} {id}"), Box::new(distinct::Counted::new(copies))))
+    }
+
+    fn stateful(&mut self, arranged: ArrangedRows<'scope>, name: &str, logic: Box<dyn BatchLogic>) -> Rows<'scope> {
+        let (rows, errors) = over_batches(arranged, name, self.as_of, logic);
+        self.errors.push(errors);
+        rows
+    }
+}
+
+/// What an operator over an arrangement does with each sealed batch.
+pub(crate) trait BatchLogic {
+    /// Puts into `output` what changes when `novel` comes after all of `prior`. Times before `as_of` count as `as_of`.
+    fn process(&mut self, prior: &[Batch], novel: &Batch, as_of: Timestamp, output: &mut Output);
+}
+
+/// What operators produce: containers and errors.
+#[derive(Default)]
+pub(crate) struct Output {
+    pub(crate) updates: Vec<Updates>,
+    pub(crate) errors: ErrorUpdates,
+}
+
+/// A sealed batch that an operator still has to work through.
+struct Pending {
+    rows: CapabilitySet<Timestamp>,
+    errors: CapabilitySet<Timestamp>,
+    /// What was there before it.
+    prior: Vec<Batch>,
+    /// What is left of it, key by key.
+    portions: VecDeque<Batch>,
+}
+
+/// Runs `logic` over the batches of an arrangement as they are sealed, a portion at a time: others want to run too.
+fn over_batches<'scope>(
+    arranged: ArrangedRows<'scope>,
+    name: &str,
+    as_of: Timestamp,
+    mut logic: Box<dyn BatchLogic>,
+) -> (Rows<'scope>, Errors<'scope>) {
+    let mut trace = arranged.trace;
+    let scope = arranged.stream.scope();
+    let mut builder = OperatorBuilder::new(name.to_owned(), scope);
+    let activator = Activator::new(builder.operator_info().address, scope.activations());
+    let mut input = builder.new_input(arranged.stream, Pipeline);
+    let (rows_output, rows) = builder.new_output::<Updates>();
+    let (errors_output, errors) = builder.new_output::<ErrorUpdates>();
+    let mut rows_output = OutputBuilder::<_, NoopBuilder<Updates>>::from(rows_output);
+    let mut errors_output = OutputBuilder::<_, NoopBuilder<ErrorUpdates>>::from(errors_output);
+    // Where the batches end that this operator has seen: it reads the trace up to there.
+    let mut upper = Antichain::from_elem(0);
+    let mut waiting: VecDeque<Pending> = VecDeque::new();
+    builder.build(move |_| {
+        move |_| {
+            let lower = upper.clone();
+            let mut prior: Option<Vec<Batch>> = None;
+            input.for_each(|capability, spans| {
+                for span in spans.drain(..) {
+                    upper.clone_from(span.upper());
+                    let Some(batch) = span.inner else { continue };
+                    let prior = prior.get_or_insert_with(|| {
+                        trace.batches_through(lower.borrow()).expect("this operator's hold keeps the boundary")
+                    });
+                    waiting.push_back(Pending {
+                        rows: capability.retain_stamp(0),
+                        errors: capability.retain_stamp(1),
+                        prior: prior.clone(),
+                        portions: portions(&batch),
+                    });
+                    prior.push(batch);
+                }
+            });
+            let mut budget = PORTION_CHUNKS;
+            while budget > 0
+                && let Some(pending) = waiting.front_mut()
+            {
+                let Some(portion) = pending.portions.pop_front() else {
+                    waiting.pop_front();
+                    continue;
+                };
+                budget = budget.saturating_sub(portion.chunks.len());
+                let mut output = Output::default();
+                logic.process(&pending.prior, &portion, as_of, &mut output);
+                let mut handle = rows_output.activate();
+                let mut session = handle.session_with_builder(&pending.rows);
+                output.updates.iter_mut().for_each(|updates| session.give_container(updates));
+                if !output.errors.is_empty() {
+                    errors_output.activate().session_with_builder(&pending.errors).give_container(&mut output.errors);
+                }
+            }
+            if waiting.front().is_some_and(|pending| pending.portions.is_empty()) {
+                waiting.pop_front();
+            }
+            if !waiting.is_empty() {
+                activator.activate();
+            }
+            trace.advance_upper(&mut upper);
+            trace.set_logical_compaction(upper.borrow());
+            trace.set_physical_compaction(upper.borrow());
+        }
+    });
+    (rows, errors)
+}
+
+/// Chunks that an operator works through in one scheduling.
+const PORTION_CHUNKS: usize = 4;
+
+/// Cuts a batch where one key ends and another begins.
+fn portions(batch: &Batch) -> VecDeque<Batch> {
+    if batch.chunks.len() <= PORTION_CHUNKS {
+        return VecDeque::from([batch.clone()]);
+    }
+    let last_key = |chunk: &ArrowChunk| chunk.key_hash(chunk.row_count() - 1);
+    let mut portions = VecDeque::new();
+    let mut portion: Vec<ArrowChunk> = Vec::new();
+    for chunk in &batch.chunks {
+        if portion.len() >= PORTION_CHUNKS && portion.last().is_some_and(|last| last_key(last) < chunk.key_hash(0)) {
+            portions.push_back(Rc::new(ChunkBatch::new(std::mem::take(&mut portion))));
+        }
+        portion.push(chunk.clone());
+    }
+    portions.push_back(Rc::new(ChunkBatch::new(portion)));
+    portions
+}
+
+/// A stateless operator without errors.
+pub(crate) fn stateless<'scope>(
+    rows: Rows<'scope>,
+    name: &str,
+    mut logic: impl FnMut(Updates) -> Updates + 'static,
+) -> Rows<'scope> {
+    rows.unary(Pipeline, name, move |_, _| {
+        move |input, output: &mut OutputBuilderSession<'_, Timestamp, NoopBuilder<Updates>>| {
+            input.for_each(|capability, container| {
+                let mut updates = logic(std::mem::take(container));
+                if !updates.is_empty() {
+                    output.session_with_builder(&capability).give_container(&mut updates);
+                }
+            });
+        }
+    })
+}

@@ -1,0 +1,408 @@
+//! What operators over groups share: rows of one key in order, across many batches, and rows on their way out.
+
+use std::cmp::Ordering;
+
+use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
+use arrow::compute::SortOptions;
+use arrow::datatypes::*;
+use repr::{Diff, Lane, Timestamp};
+use smallvec::SmallVec;
+
+use crate::arrange::Batch;
+use crate::chunk::{ArrowChunk, CHUNK_ROWS_MAX, gather, gather_column};
+use crate::cursor::Position;
+use crate::updates::Updates;
+
+/// A row that is there, some number of times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Live {
+    pub(crate) rank: u64,
+    pub(crate) hash: u64,
+    pub(crate) count: Diff,
+    pub(crate) place: Place,
+}
+
+/// Where one copy of a row lies: batch, chunk, row of the chunk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) batch: u32,
+    pub(crate) chunk: u32,
+    pub(crate) row: u32,
+}
+
+impl Place {
+    /// The chunk among `batches`.
+    pub(crate) fn chunk<'a>(&self, batches: &'a [Batch]) -> &'a ArrowChunk {
+        &batches[self.batch as usize].chunks[self.chunk as usize]
+    }
+
+    /// A column's array and the row in it.
+    pub(crate) fn value<'a>(&self, batches: &'a [Batch], column: usize) -> (&'a ArrayRef, usize) {
+        let chunk = self.chunk(batches);
+        (&chunk.payload_columns()[column], chunk.offset() + self.row as usize)
+    }
+}
+
+/// Whether two rows agree on all `columns`; NULL agrees with NULL.
+pub(crate) fn same_key(batches: &[Batch], left: Place, right: Place, columns: &[usize]) -> bool {
+    columns.iter().all(|column| {
+        let ((left, i), (right, j)) = (left.value(batches, *column), right.value(batches, *column));
+        compare_values(left, i, right, j, false, true) == Ordering::Equal
+    })
+}
+
+/// Orders two values of one type. NULL goes first or last whatever the direction.
+pub(crate) fn compare_values(
+    left: &ArrayRef,
+    i: usize,
+    right: &ArrayRef,
+    j: usize,
+    descending: bool,
+    nulls_first: bool,
+) -> Ordering {
+    let nulls = if nulls_first { Ordering::Less } else { Ordering::Greater };
+    match (left.is_null(i), right.is_null(j)) {
+        (true, true) => return Ordering::Equal,
+        (true, false) => return nulls,
+        (false, true) => return nulls.reverse(),
+        (false, false) => {}
+    }
+    macro_rules! primitive {
+        ($type:ty) => {
+            left.as_primitive::<$type>().value(i).cmp(&right.as_primitive::<$type>().value(j))
+        };
+    }
+    macro_rules! float {
+        ($type:ty) => {{
+            let (left, right) = (left.as_primitive::<$type>().value(i), right.as_primitive::<$type>().value(j));
+            left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan()))
+        }};
+    }
+    let order = match left.data_type() {
+        DataType::Boolean => left.as_boolean().value(i).cmp(&right.as_boolean().value(j)),
+        DataType::Int16 => primitive!(Int16Type),
+        DataType::Int32 => primitive!(Int32Type),
+        DataType::Int64 => primitive!(Int64Type),
+        DataType::UInt32 => primitive!(UInt32Type),
+        DataType::Float32 => float!(Float32Type),
+        DataType::Float64 => float!(Float64Type),
+        DataType::Date32 => primitive!(Date32Type),
+        DataType::Time64(_) => primitive!(Time64MicrosecondType),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => primitive!(TimestampMicrosecondType),
+        DataType::Decimal128(_, _) => primitive!(Decimal128Type),
+        DataType::Utf8 => left.as_string::<i32>().value(i).cmp(right.as_string::<i32>().value(j)),
+        DataType::LargeUtf8 => left.as_string::<i64>().value(i).cmp(right.as_string::<i64>().value(j)),
+        DataType::Binary => left.as_binary::<i32>().value(i).cmp(right.as_binary::<i32>().value(j)),
+        DataType::LargeBinary => left.as_binary::<i64>().value(i).cmp(right.as_binary::<i64>().value(j)),
+        DataType::FixedSizeBinary(_) => left.as_fixed_size_binary().value(i).cmp(right.as_fixed_size_binary().value(j)),
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let left = left.as_primitive::<IntervalMonthDayNanoType>().value(i);
+            let right = right.as_primitive::<IntervalMonthDayNanoType>().value(j);
+            let parts = |value: IntervalMonthDayNano| (interval_length(value), value.months, value.days, value.nanoseconds);
+            parts(left).cmp(&parts(right))
+        }
+        DataType::Null => Ordering::Equal,
+        _ => make_comparator(left.as_ref(), right.as_ref(), SortOptions::default())
+            .map_or(Ordering::Equal, |compare| compare(i, j)),
+    };
+    if descending { order.reverse() } else { order }
+}
+
+/// How long an interval is by PostgreSQL's comparison: months of 30 days of 24 hours, in nanoseconds.
+pub(crate) fn interval_length(value: IntervalMonthDayNano) -> i128 {
+    const DAY: i128 = 86_400_000_000_000;
+    (value.months as i128 * 30 + value.days as i128) * DAY + value.nanoseconds as i128
+}
+
+/// Where a batch's rows of one key hash start: the batch's index and the position.
+type Start = (u32, Position);
+
+/// The rows of one key in order of (rank, row hash), added up over batches.
+pub(crate) struct GroupWalk<'a> {
+    batches: &'a [Batch],
+    /// Where it stands in each batch that has rows of the key hash.
+    at: SmallVec<[Start; 8]>,
+    /// The key's hash.
+    hash: u64,
+    /// A row of the key itself, and the key's columns: others may share the hash.
+    sample: Place,
+    key: &'a [usize],
+    /// The last batch counts only up to this time.
+    until: Timestamp,
+}
+
+impl GroupWalk<'_> {
+    /// The (rank, row hash) of the next row, be it live or not.
+    #[inline]
+    fn head(&self) -> Option<(u64, u64)> {
+        let heads = self.at.iter().filter_map(|(batch, position)| {
+            let chunks = &self.batches[*batch as usize].chunks;
+            let chunk = chunks.get(position.chunk).filter(|chunk| chunk.key_hash(position.row) == self.hash)?;
+            Some((chunk.rank(position.row), chunk.row_hash(position.row)))
+        });
+        heads.min()
+    }
+
+    /// Whether the next row, be it live or not, has this rank.
+    pub(crate) fn next_has_rank(&self, rank: u64) -> bool {
+        self.head().is_some_and(|head| head.0 == rank)
+    }
+}
+
+impl Iterator for GroupWalk<'_> {
+    type Item = Live;
+
+    /// The next row with a positive count.
+    fn next(&mut self) -> Option<Live> {
+        let last = self.batches.len() - 1;
+        loop {
+            let (rank, hash) = self.head()?;
+            let mut live = Live { rank, hash, count: 0, place: self.sample };
+            for (batch, position) in &mut self.at {
+                let chunks = &self.batches[*batch as usize].chunks;
+                while position.key(chunks) == Some(self.hash) {
+                    let chunk = &chunks[position.chunk];
+                    if (chunk.rank(position.row), chunk.row_hash(position.row)) != (rank, hash) {
+                        break;
+                    }
+                    if (*batch as usize) < last || chunk.time(position.row) <= self.until {
+                        live.count += chunk.diff(position.row);
+                        live.place = Place { batch: *batch, chunk: position.chunk as u32, row: position.row as u32 };
+                    }
+                    position.step(chunks);
+                }
+            }
+            if live.count > 0 && same_key(self.batches, live.place, self.sample, self.key) {
+                return Some(live);
+            }
+        }
+    }
+}
+
+/// One group that a batch changes.
+pub(crate) struct ChangedGroup<'a> {
+    /// The prior batches, and the new one last.
+    pub(crate) batches: &'a [Batch],
+    /// The key's hash.
+    pub(crate) hash: u64,
+    /// A row of the group in the new batch.
+    pub(crate) sample: Place,
+    /// When the group changes, ascending.
+    pub(crate) times: &'a [Timestamp],
+    /// Those that have rows of the key hash, the new one last.
+    starts: &'a [Start],
+    /// The key's columns.
+    key: &'a [usize],
+}
+
+impl<'a> ChangedGroup<'a> {
+    /// The group's rows as of a time, or before the batch, in order.
+    pub(crate) fn rows(&self, until: Option<Timestamp>) -> GroupWalk<'a> {
+        let starts = if until.is_some() { self.starts } else { &self.starts[..self.starts.len() - 1] };
+        GroupWalk {
+            batches: self.batches,
+            at: SmallVec::from_slice(starts),
+            hash: self.hash,
+            sample: self.sample,
+            key: self.key,
+            until: until.unwrap_or(0),
+        }
+    }
+
+    /// Whether the group had no row of any count before the batch.
+    pub(crate) fn is_new(&self) -> bool {
+        self.starts.len() == 1
+    }
+}
+
+/// Calls `visit` for each group that the last of `batches` changes.
+pub(crate) fn changed_groups(
+    batches: &[Batch],
+    key: &[usize],
+    as_of: Timestamp,
+    mut visit: impl FnMut(ChangedGroup<'_>),
+) {
+    let Some((novel, prior)) = batches.split_last() else { return };
+    let last = prior.len() as u32;
+    let mut positions = vec![Position::default(); prior.len()];
+    let mut starts: Vec<Start> = Vec::new();
+    let mut samples: SmallVec<[(Place, SmallVec<[Timestamp; 4]>); 1]> = SmallVec::new();
+    let mut at = Position::default();
+    while let Some(hash) = at.key(&novel.chunks) {
+        starts.clear();
+        for (index, (batch, position)) in prior.iter().zip(&mut positions).enumerate() {
+            position.seek(&batch.chunks, hash);
+            if position.key(&batch.chunks) == Some(hash) {
+                starts.push((index as u32, *position));
+            }
+        }
+        starts.push((last, at));
+        samples.clear();
+        while at.key(&novel.chunks) == Some(hash) {
+            let place = Place { batch: last, chunk: at.chunk as u32, row: at.row as u32 };
+            let time = novel.chunks[at.chunk].time(at.row).max(as_of);
+            // Nearly always there is one key a hash.
+            match samples.iter_mut().find(|(sample, _)| same_key(batches, *sample, place, key)) {
+                Some((_, times)) if times.last() == Some(&time) => {}
+                Some((_, times)) => times.push(time),
+                None => samples.push((place, SmallVec::from_slice(&[time]))),
+            }
+            at.step(&novel.chunks);
+        }
+        for (sample, times) in &mut samples {
+            times.sort_unstable();
+            times.dedup();
+            visit(ChangedGroup { batches, hash, sample: *sample, times, starts: &starts, key });
+        }
+    }
+}
+
+/// Rows picked from batches for one gather a column.
+pub(crate) struct Picked {
+    sources: Vec<Vec<ArrayRef>>,
+    /// For each batch, its chunk that was used last and that chunk's source.
+    current: Vec<(u32, usize)>,
+    /// The rows, as `(source, row)`.
+    pub(crate) rows: Vec<(usize, usize)>,
+}
+
+impl Picked {
+    /// Nothing yet, of rows from `batch_count` batches.
+    pub(crate) fn new(batch_count: usize) -> Picked {
+        Picked { sources: Vec::new(), current: vec![(u32::MAX, 0); batch_count], rows: Vec::new() }
+    }
+
+    /// Where the row is among the sources; valid until [`Picked::clear`].
+    #[inline]
+    pub(crate) fn locate(&mut self, batches: &[Batch], place: Place) -> (usize, usize) {
+        let chunk = place.chunk(batches);
+        let current = &mut self.current[place.batch as usize];
+        if current.0 != place.chunk {
+            *current = (place.chunk, self.sources.len());
+            self.sources.push(chunk.payload_columns().to_vec());
+        }
+        (current.1, chunk.offset() + place.row as usize)
+    }
+
+    /// One column of the picked rows.
+    pub(crate) fn column(&self, column: usize) -> ArrayRef {
+        let sources: Vec<&[ArrayRef]> = self.sources.iter().map(|source| &source[..]).collect();
+        gather_column(&sources, column, &self.rows)
+    }
+
+    /// All columns of the picked rows.
+    pub(crate) fn columns(&self) -> Vec<ArrayRef> {
+        let sources: Vec<&[ArrayRef]> = self.sources.iter().map(|source| &source[..]).collect();
+        gather(&sources, &self.rows)
+    }
+
+    /// Forgets rows and sources.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
+        self.sources.clear();
+        self.current.fill((u32::MAX, 0));
+    }
+}
+
+/// Rows on their way out, cut into containers.
+pub(crate) struct OutputRows {
+    picked: Picked,
+    times: Vec<Timestamp>,
+    diffs: Vec<Diff>,
+}
+
+impl OutputRows {
+    /// Nothing yet, of rows from `batch_count` batches.
+    pub(crate) fn new(batch_count: usize) -> OutputRows {
+        OutputRows { picked: Picked::new(batch_count), times: Vec::new(), diffs: Vec::new() }
+    }
+
+    /// Appends a row.
+    pub(crate) fn push(&mut self, batches: &[Batch], place: Place, time: Timestamp, diff: Diff, out: &mut Vec<Updates>) {
+        let row = self.picked.locate(batches, place);
+        self.picked.rows.push(row);
+        self.times.push(time);
+        self.diffs.push(diff);
+        if self.times.len() >= CHUNK_ROWS_MAX {
+            self.flush(out);
+        }
+    }
+
+    /// Cuts a container from what is there.
+    pub(crate) fn flush(&mut self, out: &mut Vec<Updates>) {
+        if self.times.is_empty() {
+            return;
+        }
+        let times = Lane::Values(std::mem::take(&mut self.times)).compress();
+        let diffs = Lane::Values(std::mem::take(&mut self.diffs)).compress();
+        out.push(Updates::new(self.picked.columns(), times, diffs));
+        self.picked.clear();
+    }
+}
+
+/// Rows made of parts of several rows: one gather a column, NULL where a part is missing.
+pub(crate) struct PatchedRows {
+    sources: Vec<Vec<ArrayRef>>,
+    /// Of each output row, its parts.
+    parts: Vec<Vec<(usize, usize)>>,
+    current: Vec<(u32, usize)>,
+    times: Vec<Timestamp>,
+    diffs: Vec<Diff>,
+}
+
+impl PatchedRows {
+    /// Rows of `part_count` parts; `nulls` is a row of NULLs of the sources' column types.
+    pub(crate) fn new(batch_count: usize, part_count: usize, nulls: Vec<ArrayRef>) -> PatchedRows {
+        PatchedRows {
+            sources: vec![nulls],
+            parts: vec![Vec::new(); part_count],
+            current: vec![(u32::MAX, 0); batch_count],
+            times: Vec::new(),
+            diffs: Vec::new(),
+        }
+    }
+
+    /// Appends a row.
+    pub(crate) fn push(&mut self, batches: &[Batch], row: &[Option<Live>], time: Timestamp, diff: Diff) {
+        for (index, part) in row.iter().enumerate() {
+            let location = match part {
+                None => (0, 0),
+                Some(Live { place, .. }) => {
+                    let chunk = place.chunk(batches);
+                    let current = &mut self.current[place.batch as usize];
+                    if current.0 != place.chunk {
+                        *current = (place.chunk, self.sources.len());
+                        self.sources.push(chunk.payload_columns().to_vec());
+                    }
+                    (current.1, chunk.offset() + place.row as usize)
+                }
+            };
+            self.parts[index].push(location);
+        }
+        self.times.push(time);
+        self.diffs.push(diff);
+    }
+
+    /// The number of rows that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Cuts a container: output column `i` is column `columns[i].1` of part `columns[i].0`.
+    pub(crate) fn flush(&mut self, columns: &[(usize, usize)], out: &mut Vec<Updates>) {
+        if self.times.is_empty() {
+            return;
+        }
+        let sources: Vec<&[ArrayRef]> = self.sources.iter().map(|source| &source[..]).collect();
+        let columns =
+            columns.iter().map(|(part, column)| gather_column(&sources, *column, &self.parts[*part])).collect();
+        out.push(Updates::new(
+            columns,
+            Lane::Values(std::mem::take(&mut self.times)).compress(),
+            Lane::Values(std::mem::take(&mut self.diffs)).compress(),
+        ));
+        self.parts.iter_mut().for_each(Vec::clear);
+        self.sources.truncate(1);
+        self.current.fill((u32::MAX, 0));
+    }
+}

@@ -1,0 +1,489 @@
+//! The one timeline: which time is open, what has been read, which dataflows run and how far each has come.
+//!
+//! [`Timeline`] is the state and the decisions, [`Shared`] the state's lock together with the queues into the workers. A
+//! method of `Shared` that queues commands takes the locked timeline as proof that the order of commands is the order of
+//! decisions.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use plan::dataflow_plan::DataflowPlan;
+use repr::source::Positions;
+use repr::{ObjectId, PgError, Timestamp};
+
+use super::command::{Command, Rows};
+use super::errors::ErrorRegistry;
+use super::peek::{self, Scan};
+use super::stats::{DataflowStats, LatencyRecorder, Measured, RelationStats};
+use super::subscribe::Subscription;
+use crate::DataflowError;
+
+/// The open time is closed at this many rows even while dataflows lag.
+const TICK_ROWS: usize = 256 * 1024;
+/// Source threads wait while this many rows are not yet worked in.
+const IN_FLIGHT_ROWS: usize = 512 * 1024;
+/// Larger batches are split into slices of this many rows, spread over the workers.
+const PIECE_ROWS: usize = 16 * 1024;
+
+/// What all handles, workers and pending requests share.
+pub(crate) struct Shared {
+    pub(crate) timeline: Mutex<Timeline>,
+    senders: Vec<Sender<Command>>,
+    /// Set by each worker when it starts; it looks at its queue before it first parks.
+    pub(crate) threads: Vec<OnceLock<Thread>>,
+    /// Signalled, with the timeline's lock, when a frontier has moved and someone waits.
+    progressed: Condvar,
+    waiters: AtomicUsize,
+    /// Rows in the queues into the workers.
+    queued_rows: AtomicUsize,
+    pub(crate) errors: ErrorRegistry,
+    pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
+    /// Large peeks on their way to the scan threads, which end with this sender.
+    pub(crate) scans: Sender<Scan>,
+    pub(crate) peek_latency: LatencyRecorder,
+    /// Why a worker stopped.
+    pub(crate) failure: Mutex<Option<String>>,
+    failed: AtomicBool,
+    /// Workers that have nothing left to answer before they stop.
+    finished_workers: AtomicUsize,
+}
+
+/// See the module.
+pub(crate) struct Timeline {
+    /// Everything up to and including this time is complete in the inputs.
+    pub(crate) closed: Timestamp,
+    /// The time closed before that.
+    previous: Timestamp,
+    /// What the next rows are stamped with, once it was told to someone.
+    open: Timestamp,
+    /// Rows stamped with `open`.
+    open_rows: usize,
+    /// Rows of closed times that some dataflow has still to work in.
+    waiting: VecDeque<(Timestamp, usize)>,
+    waiting_rows: usize,
+    pub(crate) relations: HashMap<ObjectId, RelationState>,
+    pub(crate) dataflows: BTreeMap<ObjectId, DataflowState>,
+    pub(crate) shut_down: bool,
+}
+
+/// A source or table as the timeline sees it.
+#[derive(Default)]
+pub(crate) struct RelationState {
+    /// How far it has been read.
+    pub(crate) positions: Positions,
+    /// Dataflows that read it directly.
+    readers: usize,
+    /// Rows appended, read or not.
+    row_count: u64,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+/// A running dataflow as the timeline sees it.
+pub(crate) struct DataflowState {
+    pub(crate) as_of: Timestamp,
+    /// Itself and all it imports from, directly or not.
+    pub(crate) dependencies: Arc<[ObjectId]>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) plan: Arc<DataflowPlan>,
+    /// What the workers last said of its size.
+    measured: Measured,
+}
+
+/// How far each worker has brought one dataflow.
+pub(crate) struct Progress {
+    frontiers: Vec<AtomicU64>,
+    ended: AtomicBool,
+}
+
+impl Progress {
+    /// The earliest time that is not complete on every worker; `MAX` when nothing can change any more.
+    pub(crate) fn frontier(&self) -> Timestamp {
+        self.frontiers.iter().map(|frontier| frontier.load(Ordering::Acquire)).min().unwrap_or(0)
+    }
+
+    pub(crate) fn advance(&self, worker: usize, frontier: Timestamp) {
+        self.frontiers[worker].store(frontier, Ordering::Release);
+    }
+
+    /// Whether the dataflow was uninstalled.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+impl Timeline {
+    fn new() -> Timeline {
+        Timeline {
+            closed: 0,
+            previous: 0,
+            open: 0,
+            open_rows: 0,
+            waiting: VecDeque::new(),
+            waiting_rows: 0,
+            relations: HashMap::new(),
+            dataflows: BTreeMap::new(),
+            shut_down: false,
+        }
+    }
+
+    /// The time that rows are stamped with now. It follows the wall clock until rows carry it.
+    pub(crate) fn open_time(&mut self) -> Timestamp {
+        if self.open_rows == 0 {
+            self.open = wall_clock_ms().max(self.closed + 1).max(self.open);
+        }
+        self.open
+    }
+
+    pub(crate) fn relation(&mut self, relation: ObjectId) -> &mut RelationState {
+        self.relations.entry(relation).or_default()
+    }
+
+    /// The plan's own id and, transitively, those it imports from.
+    pub(crate) fn dependencies(&self, plan: &DataflowPlan) -> Result<Arc<[ObjectId]>, DataflowError> {
+        if self.dataflows.contains_key(&plan.id) {
+            return Err(DataflowError::AlreadyInstalled(plan.id));
+        }
+        let mut dependencies = vec![plan.id];
+        for import in plan.imports() {
+            let imported = self.dataflows.get(&import).ok_or(DataflowError::UnknownDataflow(import))?;
+            for id in imported.dependencies.iter() {
+                if !dependencies.contains(id) {
+                    dependencies.push(*id);
+                }
+            }
+        }
+        Ok(dependencies.into())
+    }
+
+    /// Notes a dataflow that is about to be installed on every worker.
+    pub(crate) fn begin(
+        &mut self,
+        plan: &Arc<DataflowPlan>,
+        as_of: Timestamp,
+        dependencies: Arc<[ObjectId]>,
+        workers: usize,
+    ) -> Arc<Progress> {
+        for relation in plan.sources() {
+            self.relation(relation).readers += 1;
+        }
+        let frontiers = (0..workers).map(|_| AtomicU64::new(0)).collect();
+        let progress = Arc::new(Progress { frontiers, ended: AtomicBool::new(false) });
+        let state = DataflowState {
+            as_of,
+            dependencies,
+            progress: Arc::clone(&progress),
+            plan: Arc::clone(plan),
+            measured: Measured::default(),
+        };
+        self.dataflows.insert(plan.id, state);
+        progress
+    }
+
+    /// Forgets a dataflow; false if it did not run.
+    pub(crate) fn end(&mut self, id: ObjectId) -> bool {
+        let Some(dataflow) = self.dataflows.remove(&id) else { return false };
+        dataflow.progress.ended.store(true, Ordering::Release);
+        for relation in dataflow.plan.sources() {
+            let state = self.relation(relation);
+            state.readers = state.readers.saturating_sub(1);
+        }
+        true
+    }
+
+    /// The earliest time some dataflow still works on, leaving out those that have not caught up with their own start: a
+    /// new view's hydration must neither slow the others down nor block the sources.
+    fn settled_frontier(&self) -> Timestamp {
+        let settled = self.dataflows.values().filter_map(|dataflow| {
+            let frontier = dataflow.progress.frontier();
+            (frontier > dataflow.as_of).then_some(frontier)
+        });
+        settled.min().unwrap_or(Timestamp::MAX)
+    }
+
+    /// Rows that were stamped but are not in every answer yet.
+    fn in_flight_rows(&mut self) -> usize {
+        let frontier = self.settled_frontier();
+        while let Some((time, rows)) = self.waiting.front().copied()
+            && time < frontier
+        {
+            self.waiting.pop_front();
+            self.waiting_rows -= rows;
+        }
+        self.waiting_rows + self.open_rows
+    }
+
+    fn is_tick_due(&self) -> bool {
+        self.open_rows > 0 && (self.open_rows >= TICK_ROWS || self.settled_frontier() > self.previous)
+    }
+
+    pub(crate) fn stats(&mut self, measured: HashMap<ObjectId, Measured>) -> Vec<DataflowStats> {
+        for (id, measured) in measured {
+            if let Some(dataflow) = self.dataflows.get_mut(&id) {
+                dataflow.measured = measured;
+            }
+        }
+        let closed = self.closed;
+        let stats = self.dataflows.iter().map(|(id, dataflow)| {
+            let frontier = dataflow.progress.frontier();
+            DataflowStats {
+                id: *id,
+                name: dataflow.plan.name.clone(),
+                as_of: dataflow.as_of,
+                frontier,
+                lag_ms: (closed + 1).saturating_sub(frontier),
+                rows_in: dataflow.measured.rows_in,
+                operators: dataflow.measured.operators.clone(),
+            }
+        });
+        stats.collect()
+    }
+
+    pub(crate) fn relation_stats(&self) -> Vec<RelationStats> {
+        let mut stats: Vec<RelationStats> = self
+            .relations
+            .iter()
+            .map(|(relation, state)| RelationStats { relation: *relation, rows_in: state.row_count })
+            .collect();
+        stats.sort_by_key(|stats| stats.relation);
+        stats
+    }
+}
+
+impl Shared {
+    /// The state, and each worker's end of its queue. Starts the scan threads, one a worker.
+    pub(crate) fn new(workers: usize) -> Result<(Arc<Shared>, Vec<Receiver<Command>>), DataflowError> {
+        let (senders, receivers) = (0..workers).map(|_| unbounded()).unzip();
+        let (scans, waiting_scans) = unbounded();
+        for index in 0..workers {
+            let waiting_scans = waiting_scans.clone();
+            thread::Builder::new()
+                .name(format!("scan-{index}"))
+                .spawn(move || peek::scan(waiting_scans))
+                .map_err(|error| DataflowError::Failed(error.to_string()))?;
+        }
+        let shared = Shared {
+            timeline: Mutex::new(Timeline::new()),
+            senders,
+            threads: (0..workers).map(|_| OnceLock::new()).collect(),
+            progressed: Condvar::new(),
+            waiters: AtomicUsize::new(0),
+            queued_rows: AtomicUsize::new(0),
+            errors: ErrorRegistry::default(),
+            subscriptions: Mutex::new(Vec::new()),
+            scans,
+            peek_latency: LatencyRecorder::default(),
+            failure: Mutex::new(None),
+            failed: AtomicBool::new(false),
+            finished_workers: AtomicUsize::new(0),
+        };
+        Ok((Arc::new(shared), receivers))
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.senders.len()
+    }
+
+    /// Queues a command for one worker. One that is gone drops it, and the parts of requests answer for themselves then.
+    pub(crate) fn send(&self, _order: &Timeline, worker: usize, command: Command) {
+        if self.senders[worker].send(command).is_ok()
+            && let Some(thread) = self.threads[worker].get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Queues the same command for every worker.
+    pub(crate) fn broadcast(&self, order: &Timeline, command: impl Fn() -> Command) {
+        for worker in 0..self.workers() {
+            self.send(order, worker, command());
+        }
+    }
+
+    /// Queues rows stamped `time` in pieces, each for the next worker in turn.
+    pub(crate) fn append(&self, timeline: &mut Timeline, relation: ObjectId, rows: Rows, time: Timestamp) {
+        let row_count = rows.row_count();
+        let workers = self.workers();
+        let state = timeline.relation(relation);
+        state.row_count += row_count as u64;
+        if state.readers == 0 || row_count == 0 {
+            return;
+        }
+        let first_turn = state.turn;
+        let pieces = rows.split(PIECE_ROWS);
+        state.turn = (first_turn + pieces.len()) % workers;
+        timeline.open_rows += row_count;
+        self.queued_rows.fetch_add(row_count, Ordering::AcqRel);
+        for (index, rows) in pieces.into_iter().enumerate() {
+            self.send(timeline, (first_turn + index) % workers, Command::Append { relation, rows, time });
+        }
+    }
+
+    /// Queues history for one dataflow; false once the dataflow has ended.
+    pub(crate) fn append_backfill(
+        &self,
+        progress: &Progress,
+        dataflow: ObjectId,
+        relation: ObjectId,
+        rows: Rows,
+        epoch: Timestamp,
+        turn: &mut usize,
+    ) -> bool {
+        let timeline = self.timeline.lock();
+        if progress.ended() {
+            return false;
+        }
+        self.queued_rows.fetch_add(rows.row_count(), Ordering::AcqRel);
+        for rows in rows.split(PIECE_ROWS) {
+            *turn = (*turn + 1) % self.workers();
+            self.send(&timeline, *turn, Command::BackfillAppend { dataflow, relation, rows, epoch });
+        }
+        true
+    }
+
+    /// Closes everything up to `time`, which is the open time.
+    pub(crate) fn close(&self, timeline: &mut Timeline, time: Timestamp) {
+        debug_assert!(time > timeline.closed && (timeline.open_rows == 0 || time >= timeline.open));
+        timeline.previous = timeline.closed;
+        timeline.closed = time;
+        if timeline.open_rows > 0 {
+            timeline.waiting.push_back((time, timeline.open_rows));
+            timeline.waiting_rows += timeline.open_rows;
+            timeline.open_rows = 0;
+            // Also bounds the list when nobody ever waits for capacity.
+            timeline.in_flight_rows();
+        }
+        self.broadcast(timeline, || Command::Advance { closed: time });
+    }
+
+    /// See [`super::Runtime::tick_if_due`].
+    pub(crate) fn tick_if_due(&self) {
+        {
+            let mut timeline = self.timeline.lock();
+            if timeline.is_tick_due() {
+                let time = timeline.open_time();
+                self.close(&mut timeline, time);
+            }
+        }
+        self.subscriptions.lock().retain(|subscription| subscription.flush());
+    }
+
+    /// See [`super::Runtime::wait_capacity`].
+    pub(crate) fn wait_capacity(&self, relation: ObjectId) {
+        let mut timeline = self.timeline.lock();
+        while !self.has_failed() && !timeline.shut_down {
+            let is_read = timeline.relations.get(&relation).is_some_and(|relation| relation.readers > 0);
+            let in_flight_rows = timeline.in_flight_rows();
+            if !is_read || (in_flight_rows < IN_FLIGHT_ROWS && !self.is_queue_full()) {
+                return;
+            }
+            // The rows that fill the bound may all be in the open time, and the timer may be slow.
+            if timeline.is_tick_due() {
+                let time = timeline.open_time();
+                self.close(&mut timeline, time);
+            }
+            self.wait_progress(&mut timeline, Duration::from_millis(20));
+        }
+    }
+
+    /// Blocks a backfill while the workers' queues are full; false when it must stop.
+    pub(crate) fn wait_queue(&self, progress: &Progress) -> bool {
+        let mut timeline = self.timeline.lock();
+        loop {
+            if self.has_failed() || timeline.shut_down || progress.ended() {
+                return false;
+            }
+            if !self.is_queue_full() {
+                return true;
+            }
+            self.wait_progress(&mut timeline, Duration::from_millis(20));
+        }
+    }
+
+    /// See [`super::Runtime::wait_until`].
+    pub(crate) fn wait_until(&self, id: ObjectId, time: Timestamp, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut timeline = self.timeline.lock();
+        loop {
+            let Some(dataflow) = timeline.dataflows.get(&id) else { return false };
+            if dataflow.progress.frontier() > time {
+                return true;
+            }
+            let now = Instant::now();
+            if now >= deadline || self.has_failed() || timeline.shut_down {
+                return false;
+            }
+            self.wait_progress(&mut timeline, (deadline - now).min(Duration::from_millis(20)));
+        }
+    }
+
+    fn wait_progress(&self, timeline: &mut MutexGuard<'_, Timeline>, timeout: Duration) {
+        self.waiters.fetch_add(1, Ordering::AcqRel);
+        self.progressed.wait_for(timeline, timeout);
+        self.waiters.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn is_queue_full(&self) -> bool {
+        self.queued_rows.load(Ordering::Acquire) >= IN_FLIGHT_ROWS
+    }
+
+    /// A worker took rows from its queue.
+    pub(crate) fn took_rows(&self, row_count: usize) {
+        self.queued_rows.fetch_sub(row_count, Ordering::AcqRel);
+    }
+
+    /// A worker has moved a frontier or emptied its queue. Waiters look again; one that began to wait a moment ago and is
+    /// missed here looks by itself soon.
+    pub(crate) fn notify_progress(&self) {
+        if self.waiters.load(Ordering::Acquire) > 0 {
+            self.progressed.notify_all();
+        }
+    }
+
+    /// Notes that a worker panicked; every waiter gives up.
+    pub(crate) fn fail(&self, message: String) {
+        self.failure.lock().get_or_insert(message);
+        self.failed.store(true, Ordering::Release);
+        self.progressed.notify_all();
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// What a request gets whose worker will not answer any more.
+    pub(crate) fn lost(&self) -> PgError {
+        match self.failure.lock().clone() {
+            Some(message) => DataflowError::Failed(message).into(),
+            None => DataflowError::Stopped.into(),
+        }
+    }
+
+    /// A worker that was told to stop has nothing left to answer.
+    pub(crate) fn finished(&self) {
+        self.finished_workers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn have_all_finished(&self) -> bool {
+        self.finished_workers.load(Ordering::Acquire) >= self.workers()
+    }
+
+    /// Tells every worker to stop after what is queued.
+    pub(crate) fn request_shutdown(&self) {
+        let mut timeline = self.timeline.lock();
+        if !timeline.shut_down {
+            timeline.shut_down = true;
+            self.broadcast(&timeline, || Command::Shutdown);
+        }
+        self.progressed.notify_all();
+    }
+}
+
+fn wall_clock_ms() -> Timestamp {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as Timestamp)
+}

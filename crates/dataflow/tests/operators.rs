@@ -1,0 +1,673 @@
+//! Every operator against a naive fold: random updates with retractions and NULLs, several times in flight, on one worker and
+//! on two. After each time, the rows that came out must be what the model computes from the rows that went in.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::{DataType, Int64Type};
+use arrow::record_batch::RecordBatch;
+use dataflow::arrange::flatten;
+use dataflow::render::render;
+use dataflow::updates::{ErrorRow, Updates};
+use datafusion::logical_expr::{Expr, lit};
+use differential_dataflow::trace::TraceReader;
+use plan::dataflow_plan::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use repr::{Diff, Lane, ObjectId, Timestamp};
+use timely::container::NoopBuilder;
+use timely::dataflow::operators::{InspectCore, Probe};
+use timely::dataflow::{InputHandle, ProbeHandle};
+use timely::progress::Antichain;
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Value {
+    Null,
+    Int(i64),
+    Text(String),
+}
+use Value::{Int, Null, Text};
+
+type Row = Vec<Value>;
+type Bag = BTreeMap<Row, Diff>;
+/// Of each relation, its updates.
+type Feed = Vec<Vec<(Row, Timestamp, Diff)>>;
+
+const TIMES: Timestamp = 12;
+
+fn types(text: &str) -> Vec<DataType> {
+    text.chars().map(|kind| if kind == 'i' { DataType::Int64 } else { DataType::Utf8 }).collect()
+}
+
+fn arrays(rows: &[&Row], types: &[DataType]) -> Vec<ArrayRef> {
+    let column = |index: usize| -> ArrayRef {
+        match types[index] {
+            DataType::Int64 => Arc::new(Int64Array::from_iter(rows.iter().map(|row| match &row[index] {
+                Int(value) => Some(*value),
+                _ => None,
+            }))),
+            _ => Arc::new(StringArray::from_iter(rows.iter().map(|row| match &row[index] {
+                Text(value) => Some(value.clone()),
+                _ => None,
+            }))),
+        }
+    };
+    (0..types.len()).map(column).collect()
+}
+
+fn value(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Null;
+    }
+    match column.data_type() {
+        DataType::Int64 => Int(column.as_primitive::<Int64Type>().value(row)),
+        _ => Text(column.as_string::<i32>().value(row).to_owned()),
+    }
+}
+
+/// Random updates of small rows, so that rows and keys meet. Retractions take back what was put in before.
+fn feed(rng: &mut StdRng, types: &[DataType], count: usize, append_only: bool) -> Vec<(Row, Timestamp, Diff)> {
+    let mut alive: Vec<(Row, Timestamp)> = Vec::new();
+    let mut updates = Vec::new();
+    for time in 1..TIMES {
+        for _ in 0..count {
+            if !append_only && !alive.is_empty() && rng.random_bool(0.4) {
+                let (row, _) = alive.swap_remove(rng.random_range(0..alive.len()));
+                updates.push((row, time, -1));
+                continue;
+            }
+            let row: Row = types
+                .iter()
+                .enumerate()
+                .map(|(index, data_type)| match (rng.random_range(0..6), data_type) {
+                    (0, _) => Null,
+                    (_, DataType::Int64) => Int(rng.random_range(-3..4 + 5 * index as i64)),
+                    _ => Text(format!("value {}", "x".repeat(rng.random_range(0..4)))),
+                })
+                .collect();
+            alive.push((row.clone(), time));
+            updates.push((row, time, 1));
+        }
+    }
+    updates
+}
+
+fn as_of(updates: &[(Row, Timestamp, Diff)], time: Timestamp) -> Bag {
+    let mut bag = Bag::new();
+    for (row, at, diff) in updates {
+        if *at <= time {
+            *bag.entry(row.clone()).or_default() += diff;
+        }
+    }
+    bag.retain(|_, count| *count != 0);
+    bag
+}
+
+#[derive(Clone, Default)]
+struct Captured {
+    rows: Arc<Mutex<Vec<(Row, Timestamp, Diff)>>>,
+    errors: Arc<Mutex<Vec<(ErrorRow, Timestamp, Diff)>>>,
+}
+
+impl Captured {
+    fn take_rows(&self, updates: &Updates) {
+        let mut rows = self.rows.lock().unwrap();
+        for row in 0..updates.len() {
+            let values = updates.columns.iter().map(|column| value(column, row)).collect();
+            rows.push((values, updates.times.get(row), updates.diffs.get(row)));
+        }
+    }
+}
+
+type Input = InputHandle<Timestamp, NoopBuilder<Updates>>;
+
+/// Runs `plans` one after the other in the same workers, each importing from those before, and captures the last.
+/// Later plans are installed when the inputs are at `install_at`.
+fn run(plans: Vec<DataflowPlan>, relations: Vec<Vec<DataType>>, feed: Feed, workers: usize, install_at: Timestamp) -> Captured {
+    let captured = Captured::default();
+    let result = captured.clone();
+    let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
+    timely::execute(config, move |worker| {
+        let mut inputs: Vec<(usize, Input)> = Vec::new();
+        let mut traces = HashMap::new();
+        let mut probe = ProbeHandle::new();
+        let mut now = 1;
+        let mut sent = 0;
+        for (index, plan) in plans.iter().enumerate() {
+            if index > 0 {
+                advance(worker, &mut inputs, &feed, &relations, &mut now, &mut sent, install_at, &probe);
+                let since = Antichain::from_elem(install_at - 1);
+                for trace in traces.values_mut() {
+                    let trace: &mut dataflow::arrange::Trace = trace;
+                    trace.set_logical_compaction(since.borrow());
+                    trace.set_physical_compaction(since.borrow());
+                }
+            }
+            let last = index + 1 == plans.len();
+            let trace = worker.dataflow::<Timestamp, _, _>(|scope| {
+                let mut sources = HashMap::new();
+                for id in plan.sources() {
+                    let mut input = Input::new_with_builder();
+                    sources.insert(id, input.to_stream(scope));
+                    if index == 0 {
+                        inputs.push((id.0 as usize, input));
+                    }
+                }
+                let rendered = render(plan, scope, sources, &mut traces).expect("a plan that renders");
+                if last {
+                    let (rows, errors) = (captured.clone(), captured.errors.clone());
+                    flatten(rendered.batches, install_at.saturating_sub(1))
+                        .inspect_container(move |event| {
+                            if let Ok((_, updates)) = event {
+                                rows.take_rows(updates);
+                            }
+                        })
+                        .probe_with(&mut probe);
+                    rendered
+                        .errors
+                        .inspect_container(move |event| {
+                            if let Ok((_, updates)) = event {
+                                errors.lock().unwrap().extend(updates.iter().cloned());
+                            }
+                        })
+                        .probe_with(&mut probe);
+                } else {
+                    rendered.batches.probe_with(&mut probe);
+                }
+                rendered.trace
+            });
+            traces.insert(plan.id, trace);
+        }
+        advance(worker, &mut inputs, &feed, &relations, &mut now, &mut sent, TIMES + 1, &probe);
+        drop(inputs);
+        drop(traces);
+    })
+    .unwrap()
+    .join()
+    .into_iter()
+    .for_each(|result| result.unwrap());
+    result
+}
+
+/// Feeds up to time `until`, two times at once, one container a couple of rows.
+fn advance(
+    worker: &mut timely::worker::Worker,
+    inputs: &mut [(usize, Input)],
+    feed: &Feed,
+    relations: &[Vec<DataType>],
+    now: &mut Timestamp,
+    sent: &mut Timestamp,
+    until: Timestamp,
+    probe: &ProbeHandle<Timestamp>,
+) {
+    let (index, peers) = (worker.index(), worker.peers());
+    while *now < until {
+        let upto = (*now + 1).min(until - 1);
+        for (relation, input) in inputs.iter_mut() {
+            let rows: Vec<_> = feed[*relation].iter().enumerate().collect();
+            let mine: Vec<_> = rows
+                .iter()
+                .filter(|(number, (_, time, _))| number % peers == index && *time > *sent && *time <= upto)
+                .map(|(_, update)| *update)
+                .collect();
+            for part in mine.chunks(5) {
+                let rows: Vec<&Row> = part.iter().map(|update| &update.0).collect();
+                let times = Lane::Values(part.iter().map(|update| update.1).collect()).compress();
+                let diffs = Lane::Values(part.iter().map(|update| update.2).collect()).compress();
+                input.send_batch(&mut Updates::new(arrays(&rows, &relations[*relation]), times, diffs));
+            }
+            input.flush();
+        }
+        *sent = upto;
+        if index == 0 {
+            worker.step();
+        }
+        *now = (*now + 2).min(until);
+        for (_, input) in inputs.iter_mut() {
+            input.advance_to(*now);
+        }
+        if now.is_multiple_of(3) {
+            continue;
+        }
+        while probe.less_than(now) {
+            worker.step();
+        }
+    }
+    while probe.less_than(now) {
+        worker.step();
+    }
+}
+
+struct Plan {
+    nodes: Vec<Node>,
+}
+
+impl Plan {
+    fn new() -> Plan {
+        Plan { nodes: Vec::new() }
+    }
+
+    fn add(&mut self, operator: Operator, kinds: &str) -> NodeId {
+        let schema = positional_schema(types(kinds));
+        self.nodes.push(Node { operator, schema, keys: Vec::new(), append_only: false });
+        self.nodes.len() - 1
+    }
+
+    fn source(&mut self, relation: u32, kinds: &str) -> NodeId {
+        self.add(Operator::Source { relation: ObjectId(relation), columns: (0..kinds.len()).collect() }, kinds)
+    }
+
+    fn export(self, id: u32, key: Vec<usize>) -> DataflowPlan {
+        let node = self.nodes.len() - 1;
+        DataflowPlan {
+            id: ObjectId(id),
+            name: "test".to_owned(),
+            nodes: self.nodes,
+            export: Export { node, key, unique: false },
+        }
+    }
+}
+
+/// Runs one plan over random updates of relations of these column kinds, on one and two workers, and compares.
+fn check(build: impl Fn(&mut Plan), kinds: &[&str], model: impl Fn(&[Bag]) -> Bag) {
+    check_feed(build, kinds, false, |rows, _| model(rows));
+}
+
+fn check_feed(
+    build: impl Fn(&mut Plan),
+    kinds: &[&str],
+    append_only: bool,
+    model: impl Fn(&[Bag], &[(ErrorRow, Timestamp, Diff)]) -> Bag,
+) {
+    for workers in [1, 2] {
+        for seed in 0..12 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let relations: Vec<Vec<DataType>> = kinds.iter().map(|kinds| types(kinds)).collect();
+            let count = [1, 4, 30][seed as usize % 3];
+            let feed: Feed = relations.iter().map(|types| feed(&mut rng, types, count, append_only)).collect();
+            let mut plan = Plan::new();
+            build(&mut plan);
+            let captured = run(vec![plan.export(100, vec![0])], relations, feed.clone(), workers, 0);
+            compare(&captured, &feed, &model, 1, &format!("seed {seed}, {workers} workers"));
+        }
+    }
+}
+
+fn compare(
+    captured: &Captured,
+    feed: &Feed,
+    model: impl Fn(&[Bag], &[(ErrorRow, Timestamp, Diff)]) -> Bag,
+    from: Timestamp,
+    context: &str,
+) {
+    let rows = captured.rows.lock().unwrap();
+    let errors = captured.errors.lock().unwrap();
+    for time in from..TIMES {
+        let inputs: Vec<Bag> = feed.iter().map(|updates| as_of(updates, time)).collect();
+        let errors: Vec<_> = errors.iter().filter(|error| error.1 <= time).cloned().collect();
+        assert_eq!(as_of(&rows, time), model(&inputs, &errors), "at time {time}, {context}");
+    }
+}
+
+fn bag(rows: impl IntoIterator<Item = (Row, Diff)>) -> Bag {
+    let mut bag = Bag::new();
+    for (row, count) in rows {
+        *bag.entry(row).or_default() += count;
+    }
+    bag.retain(|_, count| *count != 0);
+    bag
+}
+
+fn key_of(row: &Row, key: &[usize]) -> Row {
+    key.iter().map(|column| row[*column].clone()).collect()
+}
+
+fn groups(bag: &Bag, key: &[usize]) -> BTreeMap<Row, Vec<(Row, Diff)>> {
+    let mut groups: BTreeMap<Row, Vec<(Row, Diff)>> = BTreeMap::new();
+    for (row, count) in bag {
+        groups.entry(key_of(row, key)).or_default().push((row.clone(), *count));
+    }
+    groups
+}
+
+#[test]
+fn rows_pass_through() {
+    check(|plan| drop(plan.source(0, "it")), &["it"], |inputs| inputs[0].clone());
+}
+
+#[test]
+fn map_filters_and_projects() {
+    check(
+        |plan| {
+            let input = plan.source(0, "it");
+            let filter = vec![column(0).gt(lit(0i64))];
+            plan.add(Operator::Map { input, filter, columns: vec![column(1), column(0) + lit(1i64)] }, "ti");
+        },
+        &["it"],
+        |inputs| {
+            bag(inputs[0].iter().filter_map(|(row, count)| match &row[0] {
+                Int(value) if *value > 0 => Some((vec![row[1].clone(), Int(value + 1)], *count)),
+                _ => None,
+            }))
+        },
+    );
+}
+
+#[test]
+fn rows_that_fail_become_errors_and_go_again() {
+    check_feed(
+        |plan| {
+            let input = plan.source(0, "ii");
+            plan.add(Operator::Map { input, filter: vec![], columns: vec![column(0), lit(12i64) / column(1)] }, "ii");
+        },
+        &["ii"],
+        false,
+        |inputs, errors| {
+            let failing: Diff = inputs[0].iter().filter(|(row, _)| row[1] == Int(0)).map(|(_, count)| count).sum();
+            assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
+            assert!(errors.iter().all(|error| error.0.message == "division by zero" && error.0.state.0 == "22012"));
+            bag(inputs[0].iter().filter_map(|(row, count)| match &row[1] {
+                Int(0) => None,
+                Int(value) => Some((vec![row[0].clone(), Int(12 / value)], *count)),
+                _ => Some((vec![row[0].clone(), Null], *count)),
+            }))
+        },
+    );
+}
+
+#[test]
+fn a_condition_guards_the_next() {
+    check_feed(
+        |plan| {
+            let input = plan.source(0, "ii");
+            let filter = vec![column(1).not_eq(lit(0i64)), (lit(12i64) / column(1)).gt(lit(3i64))];
+            plan.add(Operator::Map { input, filter, columns: vec![column(0), column(1)] }, "ii");
+        },
+        &["ii"],
+        false,
+        |inputs, errors| {
+            assert!(errors.is_empty());
+            bag(inputs[0].iter().filter_map(|(row, count)| match &row[1] {
+                Int(value) if *value != 0 && 12 / value > 3 => Some((row.clone(), *count)),
+                _ => None,
+            }))
+        },
+    );
+}
+
+#[test]
+fn union_negate_threshold_is_except_all() {
+    check(
+        |plan| {
+            let (left, right) = (plan.source(0, "i"), plan.source(1, "i"));
+            let negated = plan.add(Operator::Negate { input: right }, "i");
+            let union = plan.add(Operator::Union { inputs: vec![left, negated] }, "i");
+            plan.add(Operator::Threshold { input: union }, "i");
+        },
+        &["i", "i"],
+        |inputs| {
+            let right = |row: &Row| inputs[1].get(row).copied().unwrap_or(0);
+            bag(inputs[0].iter().map(|(row, count)| (row.clone(), (count - right(row)).max(0))))
+        },
+    );
+}
+
+#[test]
+fn distinct() {
+    check(
+        |plan| {
+            let input = plan.source(0, "it");
+            plan.add(Operator::Distinct { input }, "it");
+        },
+        &["it"],
+        |inputs| bag(inputs[0].keys().map(|row| (row.clone(), 1))),
+    );
+}
+
+fn join_plan(plan: &mut Plan, null_equal: bool, key: Vec<usize>, filter: Vec<Expr>) {
+    let (left, right) = (plan.source(0, "it"), plan.source(1, "ii"));
+    let left = plan.add(Operator::Arrange { input: left, key: key.clone() }, "it");
+    let right = plan.add(Operator::Arrange { input: right, key }, "ii");
+    let columns = vec![column(1), column(3), column(0)];
+    plan.add(Operator::Join { left, right, null_equal, filter, columns }, "tii");
+}
+
+fn join_model(inputs: &[Bag], matches: impl Fn(&Row, &Row) -> bool) -> Bag {
+    bag(inputs[0].iter().flat_map(|(left, a)| {
+        let matches = &matches;
+        inputs[1].iter().filter(move |(right, _)| matches(left, right)).map(move |(right, b)| {
+            (vec![left[1].clone(), right[1].clone(), left[0].clone()], a * b)
+        })
+    }))
+}
+
+#[test]
+fn join_on_a_key() {
+    check(
+        |plan| join_plan(plan, false, vec![0], vec![]),
+        &["it", "ii"],
+        |inputs| join_model(inputs, |left, right| left[0] != Null && left[0] == right[0]),
+    );
+}
+
+#[test]
+fn join_where_nulls_meet() {
+    check(
+        |plan| join_plan(plan, true, vec![0], vec![]),
+        &["it", "ii"],
+        |inputs| join_model(inputs, |left, right| left[0] == right[0]),
+    );
+}
+
+#[test]
+fn cross_join_with_a_condition() {
+    check(
+        |plan| join_plan(plan, false, vec![], vec![column(0).lt(column(3))]),
+        &["it", "ii"],
+        |inputs| {
+            join_model(inputs, |left, right| match (&left[0], &right[1]) {
+                (Int(left), Int(right)) => left < right,
+                _ => false,
+            })
+        },
+    );
+}
+
+fn aggregate(function: &str, argument: Option<usize>, filter: Option<usize>) -> Aggregate {
+    Aggregate { function: function.to_owned(), argument, filter, output: DataType::Int64 }
+}
+
+fn reduce_model(inputs: &[Bag], key: &[usize]) -> Bag {
+    bag(groups(&inputs[0], key).into_iter().map(|(mut row, rows)| {
+        let values = rows.iter().filter(|(row, _)| row[1] != Null);
+        row.push(Int(rows.iter().map(|(_, count)| count).sum()));
+        row.push(Int(values.map(|(_, count)| count).sum()));
+        (row, 1)
+    }))
+}
+
+#[test]
+fn reduce_by_a_key() {
+    check(
+        |plan| {
+            let input = plan.source(0, "ti");
+            let aggregates = vec![aggregate("count", None, None), aggregate("count", Some(1), None)];
+            plan.add(Operator::Reduce { input, key: vec![0], aggregates }, "tii");
+        },
+        &["ti"],
+        |inputs| reduce_model(inputs, &[0]),
+    );
+}
+
+#[test]
+fn reduce_everything() {
+    check(
+        |plan| {
+            let input = plan.source(0, "ti");
+            let aggregates = vec![aggregate("count", None, None), aggregate("count", Some(1), None)];
+            plan.add(Operator::Reduce { input, key: vec![], aggregates }, "ii");
+        },
+        &["ti"],
+        |inputs| reduce_model(inputs, &[]),
+    );
+}
+
+fn top_k_model(inputs: &[Bag], order: &[SortKey], offset: usize, limit: Option<usize>) -> Bag {
+    use std::cmp::Ordering;
+    let compare_values = |left: &Value, right: &Value, descending: bool, nulls_first: bool| match (left, right) {
+        (Null, Null) => Ordering::Equal,
+        (Null, _) => if nulls_first { Ordering::Less } else { Ordering::Greater },
+        (_, Null) => if nulls_first { Ordering::Greater } else { Ordering::Less },
+        _ if descending => right.cmp(left),
+        _ => left.cmp(right),
+    };
+    let compare = |left: &Row, right: &Row| {
+        let sorted = order.iter().map(|sort| {
+            compare_values(&left[sort.column], &right[sort.column], sort.descending, sort.nulls_first)
+        });
+        let all = left.iter().zip(right).map(|(left, right)| compare_values(left, right, false, false));
+        sorted.chain(all).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    };
+    bag(groups(&inputs[0], &[0]).into_values().flat_map(|rows| {
+        let mut all: Vec<Row> = rows.iter().flat_map(|(row, count)| vec![row.clone(); *count as usize]).collect();
+        all.sort_by(&compare);
+        all.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).map(|row| (row, 1)).collect::<Vec<_>>()
+    }))
+}
+
+#[test]
+fn top_k_in_every_order() {
+    for (offset, limit) in [(0, Some(1)), (0, Some(3)), (2, Some(2)), (1, None)] {
+        for (column, descending, nulls_first) in
+            [(1, false, false), (1, true, true), (1, true, false), (2, false, true), (2, true, false)]
+        {
+            for append_only in [false, true] {
+                let sort = |column| SortKey { column, descending, nulls_first };
+                let order = vec![sort(column), SortKey { column: 3 - column, descending: false, nulls_first: true }];
+                check_feed(
+                    |plan| {
+                        let input = plan.source(0, "iit");
+                        plan.nodes[input].append_only = append_only;
+                        let limit = limit.map(|limit: usize| limit as u64);
+                        let (order, offset) = (order.clone(), offset as u64);
+                        plan.add(Operator::TopK { input, key: vec![0], order, offset, limit }, "iit");
+                    },
+                    &["iit"],
+                    append_only,
+                    |inputs, _| top_k_model(inputs, &order, offset, limit),
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn collate_puts_aggregates_side_by_side() {
+    check(
+        |plan| {
+            let input = plan.source(0, "ii");
+            let positive = plan.add(
+                Operator::Map { input, filter: vec![column(1).gt(lit(0i64))], columns: vec![column(0), column(1)] },
+                "ii",
+            );
+            let all = vec![aggregate("count", None, None)];
+            let counts = plan.add(Operator::Reduce { input, key: vec![0], aggregates: all }, "ii");
+            let order = vec![SortKey { column: 1, descending: true, nulls_first: false }];
+            let top = Operator::TopK { input: positive, key: vec![0], order, offset: 0, limit: Some(1) };
+            let greatest = plan.add(top, "ii");
+            plan.add(Operator::Collate { inputs: vec![counts, greatest], key_count: 1 }, "iii");
+        },
+        &["ii"],
+        |inputs| {
+            bag(groups(&inputs[0], &[0]).into_iter().map(|(mut row, rows)| {
+                let greatest = rows.iter().map(|(row, _)| row[1].clone()).filter(|value| *value > Int(0)).max();
+                row.push(Int(rows.iter().map(|(_, count)| count).sum()));
+                row.push(greatest.unwrap_or(Null));
+                (row, 1)
+            }))
+        },
+    );
+}
+
+#[test]
+fn a_second_row_of_a_scalar_subquery_is_an_error_while_it_lasts() {
+    check_feed(
+        |plan| {
+            let input = plan.source(0, "ii");
+            plan.add(Operator::SingleRow { input, key: vec![0] }, "ii");
+        },
+        &["ii"],
+        false,
+        |inputs, errors| {
+            let groups = groups(&inputs[0], &[0]);
+            let size = |rows: &[(Row, Diff)]| rows.iter().map(|(_, count)| count).sum::<Diff>();
+            let failing = groups.values().filter(|rows| size(rows) > 1).count() as Diff;
+            assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
+            assert!(errors.iter().all(|error| error.0.state.0 == "21000"));
+            bag(groups.into_values().filter(|rows| size(rows) == 1).flatten())
+        },
+    );
+}
+
+#[test]
+fn constants_join_in() {
+    check(
+        |plan| {
+            let input = plan.source(0, "it");
+            let constant: Vec<Row> = vec![vec![Int(7), Text("seven".into())], vec![Null, Null]];
+            let columns = arrays(&constant.iter().collect::<Vec<_>>(), &types("it"));
+            let rows = RecordBatch::try_new(positional_schema(types("it")), columns).unwrap();
+            let constant = plan.add(Operator::Constant { rows }, "it");
+            plan.add(Operator::Union { inputs: vec![input, constant] }, "it");
+        },
+        &["it"],
+        |inputs| {
+            let constant = [(vec![Int(7), Text("seven".into())], 1), (vec![Null, Null], 1)];
+            bag(inputs[0].clone().into_iter().chain(constant))
+        },
+    );
+}
+
+/// The second dataflow starts late, from the first one's compacted trace: as an arrangement, and as rows.
+#[test]
+fn imports_start_as_of_their_compaction() {
+    for workers in [1, 2] {
+        for seed in 0..12 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let relations = vec![types("it"), types("ii")];
+            let count = [1, 4, 30][seed as usize % 3];
+            let feed: Feed = relations.iter().map(|types| feed(&mut rng, types, count, false)).collect();
+            let plans = [0, 1].map(|relation: u32| {
+                let mut plan = Plan::new();
+                plan.source(relation, ["it", "ii"][relation as usize]);
+                plan.export(10 + relation, vec![0])
+            });
+            // Both tables live in one plan's stead: the harness feeds the inputs of the first plan only.
+            let mut view = Plan::new();
+            let left = view.add(Operator::Import { dataflow: ObjectId(10), key: vec![0] }, "it");
+            let right = view.add(Operator::Import { dataflow: ObjectId(10), key: vec![0] }, "it");
+            let columns = vec![column(1), column(3), column(0)];
+            let joined =
+                view.add(Operator::Join { left, right, null_equal: false, filter: vec![], columns }, "tti");
+            let aggregates = vec![aggregate("count", None, None)];
+            view.add(Operator::Reduce { input: joined, key: vec![0, 1, 2], aggregates }, "ttii");
+            let [table, _] = plans;
+            let install_at = 7;
+            let captured = run(vec![table, view.export(20, vec![2])], relations, feed.clone(), workers, install_at);
+            let model = |inputs: &[Bag], _: &[(ErrorRow, Timestamp, Diff)]| {
+                let joined = inputs[0].iter().flat_map(|(left, a)| {
+                    inputs[0].iter().filter(move |(right, _)| left[0] != Null && left[0] == right[0]).map(
+                        move |(right, b)| (vec![left[1].clone(), right[1].clone(), left[0].clone()], a * b),
+                    )
+                });
+                bag(bag(joined).into_iter().map(|(mut row, count)| {
+                    row.push(Int(count));
+                    (row, 1)
+                }))
+            };
+            assert!(captured.rows.lock().unwrap().iter().all(|row| row.1 >= install_at - 1));
+            compare(&captured, &feed, model, install_at - 1, &format!("seed {seed}, {workers} workers"));
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Starting and stopping, and the state all sessions share.
+//!
+//! ```text
+//! Engine --> Shared: storage, runtime, catalog, dataflows, source readers, sessions
+//!                ^
+//! Session -------'      any number; each statement takes what it needs for as long as it needs it
+//! ```
+//!
+//! Two locks order changes. `definitions` is held while an object is made or dropped; `writing` while a table write is
+//! checked, logged and stamped. Readers take neither: they clone the `Arc<Catalog>` and peek.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use catalog::{Catalog, FIRST_USER_ID};
+use dataflow::{Runtime, RuntimeConfig};
+use parking_lot::{Mutex, RwLock};
+use repr::{ObjectId, PgError, SqlState};
+use storage::Storage;
+use tokio::sync::watch;
+
+use crate::dataflows::Dataflows;
+use crate::errors::DecodeErrors;
+use crate::metrics::Metric;
+use crate::read::Evaluator;
+use crate::restore::restore;
+use crate::session::{Session, SessionOptions};
+use crate::source::Readers;
+
+/// How often the open time is offered to be closed: what a row from a source waits for at most while nothing is busy.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What an engine is started with.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where everything durable is. Made if it is not there.
+    pub data_dir: PathBuf,
+    /// Threads that maintain views, at least one.
+    pub workers: usize,
+    /// A budget for arrangements; None is none.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// A running engine. Clones share it; the last one dropped stops it, which loses nothing that was acknowledged.
+#[derive(Clone)]
+pub struct Engine {
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    shared: Arc<Shared>,
+    ticker: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What all sessions share.
+pub(crate) struct Shared {
+    pub(crate) storage: Storage,
+    pub(crate) runtime: Runtime,
+    pub(crate) evaluator: Evaluator,
+    pub(crate) catalog: RwLock<Arc<Catalog>>,
+    /// What runs. Changed only under `definitions`.
+    pub(crate) dataflows: RwLock<Dataflows>,
+    pub(crate) definitions: Mutex<()>,
+    pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
+    /// How often each table was written, to see whether it changed since a transaction read it. Changed under `writing`.
+    pub(crate) table_versions: Mutex<HashMap<ObjectId, u64>>,
+    pub(crate) readers: Readers,
+    pub(crate) decode_errors: Arc<DecodeErrors>,
+    pub(crate) sessions: Mutex<HashMap<i32, Connected>>,
+    pub(crate) counters: Counters,
+    next_id: AtomicU32,
+    next_process_id: AtomicI32,
+    ready: AtomicBool,
+    stopping: Arc<AtomicBool>,
+}
+
+/// What others may know of a session.
+pub(crate) struct Connected {
+    pub(crate) secret_key: i32,
+    pub(crate) cancel: watch::Sender<u64>,
+    pub(crate) user: String,
+    pub(crate) application_name: String,
+    pub(crate) state: &'static str,
+    pub(crate) query: String,
+    pub(crate) started_us: i64,
+}
+
+/// Counts since the start.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) statements: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) rows_written: AtomicU64,
+}
+
+impl Engine {
+    /// Opens the data directory, brings every object back and starts reading sources. Returns when sessions may connect;
+    /// views may still be catching up.
+    ///
+    /// Errors: the data directory's, and those of a stored object that can no longer be made.
+    pub async fn start(config: EngineConfig) -> Result<Engine, PgError> {
+        let started = tokio::task::spawn_blocking(move || start(&config)).await;
+        started.map_err(|error| PgError::internal(format!("the engine did not start: {error}")))?
+    }
+
+    /// A session of its own.
+    pub fn session(&self, options: SessionOptions) -> Session {
+        Session::new(Arc::clone(&self.owner.shared), options)
+    }
+
+    /// Whether sessions may connect: everything stored has been made again and the engine is not stopping.
+    pub fn is_ready(&self) -> bool {
+        let shared = &self.owner.shared;
+        shared.ready.load(Ordering::Acquire) && !shared.is_stopping() && shared.runtime.failed().is_none()
+    }
+
+    /// Samples of everything that is counted.
+    pub fn metrics(&self) -> Vec<Metric> {
+        crate::metrics::collect(&self.owner.shared)
+    }
+
+    /// Cancels what the session with this id and key is doing; nothing if there is none.
+    pub fn cancel(&self, process_id: i32, secret_key: i32) {
+        if let Some(session) = self.owner.shared.sessions.lock().get(&process_id)
+            && session.secret_key == secret_key
+        {
+            session.cancel.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Stops reading sources and the dataflows, and makes what was written durable. Sessions fail from then on.
+    pub async fn shutdown(&self) {
+        let owner = Arc::clone(&self.owner);
+        if let Err(error) = tokio::task::spawn_blocking(move || owner.stop()).await {
+            tracing::error!("stopping failed: {error}");
+        }
+    }
+}
+
+impl Owner {
+    fn stop(&self) {
+        let shared = &self.shared;
+        if shared.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for session in shared.sessions.lock().values() {
+            session.cancel.send_modify(|count| *count += 1);
+        }
+        if let Some(ticker) = self.ticker.lock().take() {
+            // The thread ends within a tick; one that panicked has nothing left to end.
+            let _ = ticker.join();
+        }
+        shared.readers.stop_all();
+        if let Err(error) = shared.storage.sync(shared.storage.appended()) {
+            tracing::error!("the last writes may not be on disk: {error}");
+        }
+        shared.runtime.shutdown();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn start(config: &EngineConfig) -> Result<Engine, PgError> {
+    let storage = Storage::open(&config.data_dir)?;
+    let runtime = Runtime::start(RuntimeConfig { workers: config.workers.max(1) })?;
+    let mut catalog = Catalog::default();
+    for object in catalog::system::objects() {
+        catalog.insert(object)?;
+    }
+    let decode_errors = Arc::new(DecodeErrors::default());
+    let stopping = Arc::new(AtomicBool::new(false));
+    let shared = Arc::new(Shared {
+        readers: Readers::new(runtime.clone(), Arc::clone(&decode_errors)),
+        storage,
+        runtime: runtime.clone(),
+        evaluator: Evaluator::new(),
+        catalog: RwLock::new(Arc::new(catalog)),
+        dataflows: RwLock::default(),
+        definitions: Mutex::default(),
+        writing: Arc::default(),
+        table_versions: Mutex::default(),
+        decode_errors,
+        sessions: Mutex::default(),
+        counters: Counters::default(),
+        next_id: AtomicU32::new(FIRST_USER_ID),
+        next_process_id: AtomicI32::new(1),
+        ready: AtomicBool::new(false),
+        stopping: Arc::clone(&stopping),
+    });
+    let ticker = std::thread::Builder::new()
+        .name("ticker".to_string())
+        .spawn(move || {
+            while !stopping.load(Ordering::Acquire) {
+                std::thread::sleep(TICK);
+                runtime.tick_if_due();
+            }
+        })
+        .map_err(|error| PgError::internal(format!("no thread for the ticker: {error}")))?;
+    let owner = Owner { shared: Arc::clone(&shared), ticker: Mutex::new(Some(ticker)) };
+    restore(&shared)?;
+    shared.ready.store(true, Ordering::Release);
+    Ok(Engine { owner: Arc::new(owner) })
+}
+
+impl Shared {
+    /// The catalog as it is now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read())
+    }
+
+    /// An id nothing has or had.
+    pub(crate) fn allocate_id(&self) -> ObjectId {
+        ObjectId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes sure that ids up to this one are not given out.
+    pub(crate) fn reserve_ids(&self, last: ObjectId) {
+        self.next_id.fetch_max(last.0 + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn allocate_process_id(&self) -> i32 {
+        self.next_process_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Errors: `57P01` once the engine stops.
+    pub(crate) fn check_running(&self) -> Result<(), PgError> {
+        if self.is_stopping() {
+            return Err(PgError::new(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection due to administrator command",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Waits until everything appended so far is on disk.
+    pub(crate) async fn sync_appended(self: &Arc<Self>) -> Result<(), PgError> {
+        let position = self.storage.appended();
+        if self.storage.is_synced(position) {
+            return Ok(());
+        }
+        let shared = Arc::clone(self);
+        let synced = tokio::task::spawn_blocking(move || shared.storage.sync(position)).await;
+        Ok(synced.map_err(|error| PgError::internal(format!("syncing the log failed: {error}")))??)
+    }
+
+    pub(crate) fn table_version(&self, table: ObjectId) -> u64 {
+        self.table_versions.lock().get(&table).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,32 @@
+//! The coordinator: sessions, statements, timestamps and the life of every object. The only place where the crates meet.
+//!
+//! An [`Engine`] owns storage, the running dataflows and the catalog. A [`Session`] runs statements against it: `parse` gives
+//! statements, `prepare` binds one, `execute` runs it and answers with a [`Response`]. Definitions change the catalog under
+//! one lock, table writes get their timestamps under another, reads peek at the last closed time; see `docs/architecture.md`.
+
+mod constant;
+mod cursor;
+mod dataflows;
+mod ddl;
+mod engine;
+mod errors;
+mod lookup;
+mod metrics;
+mod read;
+mod response;
+mod restore;
+mod select;
+mod session;
+mod settings;
+mod source;
+mod statement;
+mod system;
+mod transaction;
+mod unique;
+mod write;
+
+pub use engine::{Engine, EngineConfig};
+pub use metrics::{Metric, MetricKind};
+pub use response::{CopyFormat, CopyIn, CopyOptions, Notice, Response, RowStream, RowsTag, Severity};
+pub use session::{Prepared, Session, SessionOptions, TransactionStatus};
+pub use sql::Statement;

@@ -1,0 +1,193 @@
+//! One-shot evaluation: an optimised plan and its relations' rows become a DataFusion physical plan and a stream.
+//!
+//! The plan's scans are [`ScanSlot`]s: tables without rows until [`crate::select`] has peeked, so that a plan is walked and
+//! rewritten once. One thread per query, batches of 8,192 rows: with many sessions that beats splitting one query.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use async_trait::async_trait;
+use datafusion::catalog::{Session as PlannerSession, TableProvider};
+use datafusion::common::ScalarValue;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::execution::TaskContext;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
+use repr::{ObjectId, PgError, RelationSchema};
+
+use crate::errors::from_datafusion;
+use crate::response::RowStream;
+
+/// Rows a batch.
+pub(crate) const BATCH_ROWS: usize = 8192;
+
+/// What evaluates plans. One for the whole engine; it holds no state of a query.
+pub(crate) struct Evaluator {
+    state: SessionState,
+    planner: DefaultPhysicalPlanner,
+    task: Arc<TaskContext>,
+}
+
+impl Evaluator {
+    pub(crate) fn new() -> Evaluator {
+        let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
+        config.options_mut().catalog.create_default_catalog_and_schema = false;
+        let state = SessionStateBuilder::new().with_config(config).build();
+        let task = state.task_ctx();
+        Evaluator { state, planner: DefaultPhysicalPlanner::default(), task }
+    }
+
+    /// Starts a plan whose slots are all filled.
+    pub(crate) async fn stream(&self, plan: &LogicalPlan) -> Result<RowStream, PgError> {
+        let physical = self.planner.create_physical_plan(plan, &self.state).await.map_err(from_datafusion)?;
+        let stream = execute_stream(physical, Arc::clone(&self.task)).map_err(from_datafusion)?;
+        Ok(Box::pin(stream.map(|batch| batch.map_err(from_datafusion))))
+    }
+
+    /// The state, for expressions that are evaluated without a plan.
+    pub(crate) fn state(&self) -> &SessionState {
+        &self.state
+    }
+}
+
+/// The rows of one relation, as one statement sees them.
+pub(crate) enum ScanRows {
+    /// All of them.
+    Batches(Vec<RecordBatch>),
+    /// As they are read.
+    Stream(Arc<dyn PartitionStream>),
+}
+
+/// A scan in a plan: which relation, and its rows once they are known.
+pub(crate) struct ScanSlot {
+    pub(crate) relation: ObjectId,
+    pub(crate) schema: SchemaRef,
+    rows: OnceLock<ScanRows>,
+}
+
+impl ScanSlot {
+    pub(crate) fn new(relation: ObjectId, schema: SchemaRef) -> ScanSlot {
+        ScanSlot { relation, schema, rows: OnceLock::new() }
+    }
+
+    /// Gives the slot its rows; a second time changes nothing.
+    pub(crate) fn fill(&self, rows: ScanRows) {
+        let _ = self.rows.set(rows);
+    }
+}
+
+impl fmt::Debug for ScanSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ScanSlot({})", self.relation)
+    }
+}
+
+#[async_trait]
+impl TableProvider for ScanSlot {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn PlannerSession,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        match self.rows.get() {
+            Some(ScanRows::Batches(batches)) => {
+                let partition = [batches.clone()];
+                Ok(MemorySourceConfig::try_new_exec(&partition, Arc::clone(&self.schema), projection.cloned())?)
+            }
+            Some(ScanRows::Stream(stream)) => Ok(Arc::new(StreamingTableExec::try_new(
+                Arc::clone(&self.schema),
+                vec![Arc::clone(stream)],
+                projection,
+                None,
+                false,
+                limit,
+            )?)),
+            None => Err(DataFusionError::Internal(format!("the rows of relation {} were not read", self.relation))),
+        }
+    }
+}
+
+/// Columns under the names of `schema`. A relation may have none, hence the count.
+pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, row_count: usize) -> Result<RecordBatch, PgError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(row_count));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|error| PgError::internal(format!("rows do not have their relation's columns: {error}")))
+}
+
+/// A batch of a response's columns.
+pub(crate) fn response_batch(schema: &RelationSchema, columns: Vec<ArrayRef>, row_count: usize) -> Result<RecordBatch, PgError> {
+    batch(&schema.arrow(), columns, row_count)
+}
+
+/// The schema of positional columns.
+pub(crate) fn positional(columns: &[ArrayRef]) -> SchemaRef {
+    let field = |(index, column): (usize, &ArrayRef)| Field::new(format!("#{index}"), column.data_type().clone(), true);
+    Arc::new(Schema::new(columns.iter().enumerate().map(field).collect::<Vec<_>>()))
+}
+
+/// A stream of what is there already.
+pub(crate) fn stream_of(batches: Vec<RecordBatch>) -> RowStream {
+    Box::pin(futures::stream::iter(batches.into_iter().map(Ok)))
+}
+
+/// All rows of a stream, as columns of `types`, and their number.
+pub(crate) async fn collect(mut rows: RowStream, schema: &SchemaRef) -> Result<(Vec<ArrayRef>, usize), PgError> {
+    let mut batches = Vec::new();
+    while let Some(batch) = rows.next().await {
+        let batch = batch?;
+        if batch.num_rows() > 0 {
+            batches.push(batch);
+        }
+    }
+    concat(batches, schema)
+}
+
+/// Batches end to end. Their column types must be those of `schema`.
+pub(crate) fn concat(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<(Vec<ArrayRef>, usize), PgError> {
+    let row_count = batches.iter().map(RecordBatch::num_rows).sum();
+    if let [batch] = batches.as_slice() {
+        return Ok((batch.columns().to_vec(), row_count));
+    }
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for (index, field) in schema.fields().iter().enumerate() {
+        let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(index).as_ref()).collect();
+        columns.push(match parts.is_empty() {
+            true => arrow::array::new_empty_array(field.data_type()),
+            false => arrow::compute::concat(&parts).map_err(|error| PgError::internal(error.to_string()))?,
+        });
+    }
+    Ok((columns, row_count))
+}
+
+/// Statement parameters, `$1` first, as DataFusion's values. Each array has one row.
+pub(crate) fn parameter_values(parameters: &[ArrayRef]) -> Result<Vec<ScalarValue>, PgError> {
+    parameters.iter().map(|array| ScalarValue::try_from_array(array, 0).map_err(from_datafusion)).collect()
+}
+
+/// The plan with `$n` replaced.
+pub(crate) fn with_parameters(plan: LogicalPlan, parameters: &[ArrayRef]) -> Result<LogicalPlan, PgError> {
+    if parameters.is_empty() {
+        return Ok(plan);
+    }
+    plan.with_param_values(parameter_values(parameters)?).map_err(from_datafusion)
+}

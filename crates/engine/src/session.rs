@@ -1,0 +1,523 @@
+//! One client's session: its settings, its transaction block, what it has prepared.
+//!
+//! A statement goes `parse` -> `prepare` (bound against the catalog as it is) -> `execute`. A prepared statement that the
+//! catalog has outrun is bound again when it is executed. Everything a statement waits for can be cancelled, up to the moment
+//! its writes are applied; a response's rows can be cancelled as long as they come.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arrow::array::ArrayRef;
+use catalog::Catalog;
+use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use futures::StreamExt;
+use repr::{PgError, RelationSchema, SqlState, SqlType};
+use sql::bind::BindContext;
+use sql::functions::catalog::printed;
+use sql::{BoundStatement, Purpose, Statement};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::cursor::Cursor;
+use crate::engine::{Connected, Shared};
+use crate::response::{CopyIn, Notice, Response, RowStream, Severity};
+use crate::select::Reading;
+use crate::settings::Settings;
+use crate::statement;
+use crate::system::Asker;
+use crate::transaction::Transaction;
+
+/// Who connects, and what the client says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// The user's name.
+    pub user: String,
+    /// The database's name; there is one database under any name.
+    pub database: String,
+    /// The startup packet's settings, such as `application_name`.
+    pub parameters: Vec<(String, String)>,
+}
+
+/// What ReadyForQuery reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionStatus {
+    /// No transaction block.
+    Idle,
+    /// In a block.
+    InTransaction,
+    /// In a block that failed: only its end is accepted.
+    Failed,
+}
+
+/// A statement ready to run, any number of times. Cheap to clone.
+#[derive(Clone)]
+pub struct Prepared {
+    inner: Arc<PreparedStatement>,
+}
+
+struct PreparedStatement {
+    statement: Statement,
+    bound: BoundStatement,
+    /// What it was bound against.
+    catalog: Arc<Catalog>,
+    parameter_types: Vec<SqlType>,
+    columns: Option<RelationSchema>,
+    /// A query's plan, once it has run.
+    optimized: OnceLock<LogicalPlan>,
+}
+
+impl Prepared {
+    /// The types of `$1`, `$2`, ..
+    pub fn parameter_types(&self) -> &[SqlType] {
+        &self.inner.parameter_types
+    }
+
+    /// The columns of its rows; None if it gives none.
+    pub fn columns(&self) -> Option<&RelationSchema> {
+        self.inner.columns.as_ref()
+    }
+
+    /// Whether it ends a transaction block, or goes back within it, and so may run in a failed one.
+    pub fn is_transaction_exit(&self) -> bool {
+        matches!(
+            self.inner.bound,
+            BoundStatement::Commit | BoundStatement::Rollback | BoundStatement::RollbackToSavepoint(_)
+        )
+    }
+
+    pub(crate) fn bound(&self) -> &BoundStatement {
+        &self.inner.bound
+    }
+
+    pub(crate) fn statement(&self) -> &Statement {
+        &self.inner.statement
+    }
+
+    pub(crate) fn catalog(&self) -> &Arc<Catalog> {
+        &self.inner.catalog
+    }
+
+    /// The plan of a query, optimised once. `plan` must be the same each time.
+    pub(crate) fn optimized(&self, plan: &LogicalPlan) -> Result<LogicalPlan, PgError> {
+        if let Some(optimized) = self.inner.optimized.get() {
+            return Ok(optimized.clone());
+        }
+        let optimized = sql::optimize(plan.clone(), Purpose::Read)?;
+        Ok(self.inner.optimized.get_or_init(|| optimized).clone())
+    }
+}
+
+/// A client's session. Dropping it rolls its transaction back and closes its cursors.
+pub struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) settings: Settings,
+    pub(crate) transaction: Option<Transaction>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) cursors: HashMap<String, Cursor>,
+    pub(crate) statements: HashMap<String, Prepared>,
+    /// When the statement under way began, microseconds since 1970.
+    statement_us: i64,
+    process_id: i32,
+    secret_key: i32,
+    reported: Vec<(String, String)>,
+    cancel: watch::Sender<u64>,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, options: SessionOptions) -> Session {
+        let settings = Settings::new(&options.user, &options.parameters);
+        let process_id = shared.allocate_process_id();
+        // The standard library's hasher keys are random and differ between sessions: enough for a cancel key.
+        let secret_key = RandomState::new().hash_one(process_id) as i32;
+        let (cancel, _) = watch::channel(0);
+        let connected = Connected {
+            secret_key,
+            cancel: cancel.clone(),
+            user: options.user.clone(),
+            application_name: settings.get("application_name").unwrap_or_default(),
+            state: "idle",
+            query: String::new(),
+            started_us: now_us(),
+        };
+        shared.sessions.lock().insert(process_id, connected);
+        let reported = settings.reported();
+        Session {
+            shared,
+            user: options.user,
+            database: options.database,
+            settings,
+            transaction: None,
+            notices: Vec::new(),
+            cursors: HashMap::new(),
+            statements: HashMap::new(),
+            statement_us: now_us(),
+            process_id,
+            secret_key,
+            reported,
+            cancel,
+        }
+    }
+
+    /// What a cancel request names the session by.
+    pub fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    /// What a cancel request must know.
+    pub fn secret_key(&self) -> i32 {
+        self.secret_key
+    }
+
+    /// The statements of a text. Errors: `42601`, with a position in the text; then none of them runs.
+    pub fn parse(&self, text: &str) -> Result<Vec<Statement>, PgError> {
+        sql::parse(text)
+    }
+
+    /// Binds a statement. A parameter whose type is None gets one from its use.
+    ///
+    /// Errors: those of binding, positions in the statement's own text; `42P18` for a parameter whose type stays unknown.
+    // Async so that what must be looked up outside can be, without changing every caller.
+    #[allow(clippy::unused_async)]
+    pub async fn prepare(
+        &mut self,
+        statement: &Statement,
+        parameter_types: &[Option<SqlType>],
+    ) -> Result<Prepared, PgError> {
+        self.bind(statement, parameter_types)
+    }
+
+    pub(crate) fn bind(
+        &self,
+        statement: &Statement,
+        parameter_types: &[Option<SqlType>],
+    ) -> Result<Prepared, PgError> {
+        let catalog = self.shared.catalog();
+        let mut context = BindContext::new(&catalog);
+        context.timezone = self.settings.get("timezone").unwrap_or_else(|| "UTC".to_string());
+        context.parameter_types.replace(parameter_types.to_vec());
+        let bound = printable(sql::bind(statement, &context)?)?;
+        let parameters = context.parameter_types.take().into_iter().enumerate().map(|(index, sql_type)| {
+            sql_type.filter(|sql_type| *sql_type != SqlType::Unknown).ok_or_else(|| {
+                PgError::new(
+                    SqlState::INDETERMINATE_DATATYPE,
+                    format!("could not determine data type of parameter ${}", index + 1),
+                )
+            })
+        });
+        let parameter_types = parameters.collect::<Result<Vec<SqlType>, PgError>>()?;
+        let columns = statement::columns(self, &catalog, &bound)?;
+        Ok(Prepared {
+            inner: Arc::new(PreparedStatement {
+                statement: statement.clone(),
+                bound,
+                catalog,
+                parameter_types,
+                columns,
+                optimized: OnceLock::new(),
+            }),
+        })
+    }
+
+    /// Runs a prepared statement. `parameters` are arrays of one row, of the statement's parameter types.
+    ///
+    /// Errors: the statement's; a transaction block that is open has then failed.
+    pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ArrayRef>) -> Result<Response, PgError> {
+        self.shared.counters.statements.fetch_add(1, Ordering::Relaxed);
+        self.note_activity("active", Some(&prepared.statement().text));
+        self.statement_us = now_us();
+        let mut cancelled = self.cancel.subscribe();
+        let timeout_ms = self.settings.milliseconds("statement_timeout");
+        let deadline = (timeout_ms > 0).then(|| Instant::now() + std::time::Duration::from_millis(timeout_ms));
+        let shared = Arc::clone(&self.shared);
+        let result = tokio::select! {
+            biased;
+            result = self.run(prepared, parameters) => result,
+            error = interruption(&shared, &mut cancelled, deadline) => Err(error),
+        };
+        match result {
+            Ok(response) => {
+                self.note_activity(self.activity(), None);
+                Ok(match response {
+                    Response::Rows { schema, rows, tag } => {
+                        Response::Rows { schema, rows: interruptible(shared, rows, cancelled, deadline), tag }
+                    }
+                    Response::CopyOut { schema, rows, options } => {
+                        Response::CopyOut { schema, rows: interruptible(shared, rows, cancelled, deadline), options }
+                    }
+                    other => other,
+                })
+            }
+            Err(error) => {
+                self.shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+                self.fail_transaction();
+                self.note_activity(self.activity(), None);
+                Err(error)
+            }
+        }
+    }
+
+    async fn run(&mut self, prepared: &Prepared, parameters: Vec<ArrayRef>) -> Result<Response, PgError> {
+        self.shared.check_running()?;
+        if self.transaction_status() == TransactionStatus::Failed && !prepared.is_transaction_exit() {
+            return Err(PgError::new(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        if parameters.len() != prepared.parameter_types().len() {
+            let message = format!(
+                "bind message supplies {} parameters, but prepared statement requires {}",
+                parameters.len(),
+                prepared.parameter_types().len()
+            );
+            return Err(PgError::new(SqlState::PROTOCOL_VIOLATION, message));
+        }
+        let current = self.shared.catalog();
+        if Arc::ptr_eq(&current, prepared.catalog()) || !statement::depends_on_catalog(prepared.bound()) {
+            return statement::run(self, prepared, parameters).await;
+        }
+        let types: Vec<Option<SqlType>> = prepared.parameter_types().iter().cloned().map(Some).collect();
+        let again = self.bind(prepared.statement(), &types)?;
+        if again.columns() != prepared.columns() {
+            return Err(PgError::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cached plan must not change result type",
+            ));
+        }
+        statement::run(self, &again, parameters).await
+    }
+
+    /// Adds the rows of a COPY .. FROM STDIN: columns as `copy.schema`, batch by batch, all or nothing. Returns the tag.
+    ///
+    /// Errors: those of INSERT.
+    pub async fn copy_in(&mut self, copy: &CopyIn, batches: Vec<Vec<ArrayRef>>) -> Result<String, PgError> {
+        let mut cancelled = self.cancel.subscribe();
+        let shared = Arc::clone(&self.shared);
+        let result = tokio::select! {
+            biased;
+            result = statement::copy::copy_in(self, copy, batches) => result,
+            error = interruption(&shared, &mut cancelled, None) => Err(error),
+        };
+        if result.is_err() {
+            self.fail_transaction();
+        }
+        result
+    }
+
+    /// Says that what is executed until [`Session::end_implicit`] is one transaction, unless it says otherwise itself.
+    /// Nothing if a transaction is open.
+    pub fn begin_implicit(&mut self) {
+        if self.transaction.is_none() {
+            self.transaction = Some(Transaction::new(true, self.settings.clone()));
+        }
+    }
+
+    /// Ends what [`Session::begin_implicit`] began; nothing if that has ended or became explicit.
+    ///
+    /// Errors: those of COMMIT.
+    pub async fn end_implicit(&mut self, commit: bool) -> Result<(), PgError> {
+        if !self.transaction.as_ref().is_some_and(|transaction| transaction.implicit) {
+            return Ok(());
+        }
+        match commit {
+            true => statement::transaction::commit(self).await.map(drop),
+            false => statement::transaction::roll_back(self).await,
+        }
+    }
+
+    /// Idle, in a block, or in one that failed.
+    pub fn transaction_status(&self) -> TransactionStatus {
+        match &self.transaction {
+            Some(transaction) if transaction.failed => TransactionStatus::Failed,
+            Some(transaction) if !transaction.implicit => TransactionStatus::InTransaction,
+            _ => TransactionStatus::Idle,
+        }
+    }
+
+    /// Says that the client was sent an error that `execute` did not return: one of its rows', or the protocol's.
+    pub fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.failed = true;
+        }
+    }
+
+    /// What the client is to be told besides answers, as far as `client_min_messages` lets through.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        if self.notices.is_empty() {
+            return Vec::new();
+        }
+        let least = match self.settings.get("client_min_messages").as_deref() {
+            Some("error") => return std::mem::take(&mut self.notices).into_iter().filter(|_| false).collect(),
+            Some("warning") => Severity::Warning,
+            Some("info" | "notice") => Severity::Info,
+            Some("log") => Severity::Log,
+            _ => Severity::Debug,
+        };
+        std::mem::take(&mut self.notices).into_iter().filter(|notice| notice.severity >= least).collect()
+    }
+
+    pub(crate) fn notice(&mut self, state: SqlState, message: impl Into<String>) {
+        self.notices.push(Notice { severity: Severity::Notice, error: PgError::new(state, message) });
+    }
+
+    pub(crate) fn warning(&mut self, state: SqlState, message: impl Into<String>) {
+        self.notices.push(Notice { severity: Severity::Warning, error: PgError::new(state, message) });
+    }
+
+    /// A setting's value, by its name in any case.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        self.settings.get(name)
+    }
+
+    /// The settings that a client is told of when it connects.
+    pub fn reported_settings(&self) -> Vec<(String, String)> {
+        self.settings.reported()
+    }
+
+    /// Those of them that have changed since the last call.
+    pub fn take_changed_settings(&mut self) -> Vec<(String, String)> {
+        let now = self.settings.reported();
+        let changed = now.iter().filter(|setting| !self.reported.contains(setting)).cloned().collect();
+        self.reported = now;
+        changed
+    }
+
+    /// A read of the session's, seeing its transaction's own writes.
+    pub(crate) fn reading(&self, catalog: &Arc<Catalog>) -> Reading<'_> {
+        Reading {
+            shared: &self.shared,
+            catalog: Arc::clone(catalog),
+            pending: self.transaction.as_ref().map_or(&[], |transaction| &transaction.changes),
+            asker: Asker {
+                database: self.database.clone(),
+                user: self.user.clone(),
+                process_id: self.process_id,
+                statement_us: self.statement_us,
+                transaction_us: self.transaction.as_ref().map_or(self.statement_us, |transaction| transaction.started_us),
+                settings: self.settings.rows(),
+            },
+            unsynced: !self.settings.synchronous_commit(),
+            notices: Vec::new(),
+        }
+    }
+
+    fn activity(&self) -> &'static str {
+        match self.transaction_status() {
+            TransactionStatus::Idle => "idle",
+            TransactionStatus::InTransaction => "idle in transaction",
+            TransactionStatus::Failed => "idle in transaction (aborted)",
+        }
+    }
+
+    fn note_activity(&self, state: &'static str, query: Option<&str>) {
+        if let Some(connected) = self.shared.sessions.lock().get_mut(&self.process_id) {
+            connected.state = state;
+            if let Some(query) = query {
+                connected.query.clear();
+                connected.query.extend(query.chars().take(QUERY_CHARS_MAX));
+            }
+        }
+    }
+
+    pub(crate) fn note_application_name(&self) {
+        if let Some(connected) = self.shared.sessions.lock().get_mut(&self.process_id) {
+            connected.application_name = self.settings.get("application_name").unwrap_or_default();
+        }
+    }
+}
+
+/// Characters of a statement that `pg_stat_activity` shows.
+const QUERY_CHARS_MAX: usize = 1024;
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.sessions.lock().remove(&self.process_id);
+        if let Some(transaction) = self.transaction.take()
+            && !transaction.definitions.is_empty()
+        {
+            let shared = Arc::clone(&self.shared);
+            // Rolling definitions back blocks, and a drop may happen on any thread.
+            std::thread::spawn(move || {
+                let latest_first: Vec<_> = transaction.definitions.into_iter().rev().collect();
+                crate::ddl::roll_back(&shared, &latest_first);
+            });
+        }
+    }
+}
+
+/// A query whose columns print without the catalog: a regclass is its relation's name.
+fn printable(statement: BoundStatement) -> Result<BoundStatement, PgError> {
+    let BoundStatement::Query(mut query) = statement else { return Ok(statement) };
+    if !query.schema.columns.iter().any(|column| matches!(column.sql_type, SqlType::Regclass | SqlType::Regtype)) {
+        return Ok(BoundStatement::Query(query));
+    }
+    let mut exprs = Vec::with_capacity(query.schema.columns.len());
+    for (column, schema) in query.plan.schema().columns().into_iter().zip(&mut query.schema.columns) {
+        let name = column.name.clone();
+        let column = Expr::Column(column);
+        exprs.push(match printed(column.clone(), &schema.sql_type) {
+            Some(text) => {
+                schema.sql_type = SqlType::Text;
+                text.alias(format!("{name}_printed"))
+            }
+            None => column,
+        });
+    }
+    let projection = Projection::try_new(exprs, Arc::new(query.plan)).map_err(crate::errors::from_datafusion)?;
+    query.plan = LogicalPlan::Projection(projection);
+    Ok(BoundStatement::Query(query))
+}
+
+pub(crate) fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
+}
+
+/// Completes when the statement is to stop, with the error it then fails with.
+async fn interruption(
+    shared: &Shared,
+    cancelled: &mut watch::Receiver<u64>,
+    deadline: Option<Instant>,
+) -> PgError {
+    let timeout = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        changed = cancelled.changed() => match changed {
+            Ok(()) => match shared.check_running() {
+                Err(stopping) => stopping,
+                Ok(()) => PgError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request"),
+            },
+            // The sender is gone with its session, which is what runs this: nobody is left to tell.
+            Err(_) => std::future::pending().await,
+        },
+        () = timeout => PgError::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout"),
+    }
+}
+
+/// Rows that end with an error when the statement is to stop.
+fn interruptible(
+    shared: Arc<Shared>,
+    rows: RowStream,
+    cancelled: watch::Receiver<u64>,
+    deadline: Option<Instant>,
+) -> RowStream {
+    let state = Some((shared, rows, cancelled));
+    Box::pin(futures::stream::unfold(state, move |state| async move {
+        let (shared, mut rows, mut cancelled) = state?;
+        let next = tokio::select! {
+            biased;
+            next = rows.next() => next?,
+            error = interruption(&shared, &mut cancelled, deadline) => Err(error),
+        };
+        let state = next.is_ok().then_some((shared, rows, cancelled));
+        Some((next, state))
+    }))
+}

@@ -1,0 +1,353 @@
+//! Reading sources: one thread a source that some dataflow reads, one more a history that a later dataflow catches up with.
+//!
+//! ```text
+//! connectors::open -> next -> runtime.append(rows, positions)      reader: goes on until nobody reads the source
+//!                          -> backfill.append(rows)                backfill: from the start up to the reader's positions
+//!                          -> decode errors                        both; the place of an error is its identity
+//! ```
+//!
+//! Threads, not tasks: connectors block, and a blocked read holds up nobody but its source. What cannot be opened or read is
+//! tried again, slower each time, from the position it had reached; meanwhile the reason is a row of `tw_errors`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use catalog::system::ErrorRow;
+use connectors::{Next, SourceBatch};
+use dataflow::{Backfill, Runtime};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use parking_lot::Mutex;
+use repr::source::{Positions, SourceDescription};
+use repr::{Lane, ObjectId, PgError};
+
+use crate::errors::DecodeErrors;
+use crate::read::batch;
+
+/// How long a read waits for data before it looks whether it should stop.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// The first wait after a failure; each further one is twice as long up to the last.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_LAST: Duration = Duration::from_secs(10);
+
+/// Every reading thread.
+pub(crate) struct Readers {
+    runtime: Runtime,
+    decode_errors: Arc<DecodeErrors>,
+    readers: Mutex<HashMap<ObjectId, Reader>>,
+    backfills: Mutex<Vec<Reader>>,
+    counts: Mutex<BTreeMap<ObjectId, Arc<Counts>>>,
+}
+
+struct Reader {
+    source: ObjectId,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    failure: Arc<Mutex<Option<PgError>>>,
+}
+
+/// What a source has given since the start.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) rows: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+impl Readers {
+    pub(crate) fn new(runtime: Runtime, decode_errors: Arc<DecodeErrors>) -> Readers {
+        Readers {
+            runtime,
+            decode_errors,
+            readers: Mutex::default(),
+            backfills: Mutex::default(),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Starts reading a source from where it was left, unless it is being read.
+    pub(crate) fn start(&self, source: ObjectId, description: SourceDescription) {
+        let mut readers = self.readers.lock();
+        if readers.contains_key(&source) {
+            return;
+        }
+        let runtime = self.runtime.clone();
+        let counts = Arc::clone(self.counts.lock().entry(source).or_default());
+        let work = Work::new(source, description, None, Arc::clone(&self.decode_errors));
+        let started = spawn(format!("source {source}"), source, move |stop, failure| {
+            let from = runtime.source_positions(source);
+            work.run(stop, failure, from, |batch| {
+                runtime.wait_capacity(source);
+                if stop.load(Ordering::Acquire) {
+                    return false;
+                }
+                counts.rows.fetch_add(batch.row_count as u64, Ordering::Relaxed);
+                counts.bytes.fetch_add(batch.byte_count as u64, Ordering::Relaxed);
+                let diffs = Lane::Constant(1, batch.row_count);
+                runtime.append(source, batch.columns, batch.row_count, diffs, Some(batch.positions));
+                true
+            });
+        });
+        if let Some(reader) = started {
+            readers.insert(source, reader);
+        }
+    }
+
+    /// Reads a source again for a dataflow that came later.
+    pub(crate) fn backfill(&self, description: SourceDescription, mut backfill: Backfill) {
+        let source = backfill.relation;
+        let work = Work::new(source, description, Some(backfill.positions.clone()), Arc::clone(&self.decode_errors));
+        let started = spawn(format!("backfill {source}"), source, move |stop, failure| {
+            let complete = work.run(stop, failure, Positions::new(), |batch| {
+                backfill.append(batch.columns, batch.row_count).is_ok()
+            });
+            if complete {
+                backfill.finish();
+            }
+        });
+        let mut backfills = self.backfills.lock();
+        backfills.retain(|reader| !reader.thread.is_finished());
+        backfills.extend(started);
+    }
+
+    /// Whether a source is being read, or has been read to its end.
+    pub(crate) fn is_reading(&self, source: ObjectId) -> bool {
+        self.readers.lock().contains_key(&source)
+    }
+
+    /// Stops reading sources that are not in `wanted`. They go on from their positions when they are wanted again.
+    pub(crate) fn keep_only(&self, wanted: &BTreeSet<ObjectId>) {
+        let stopped: Vec<Reader> = {
+            let mut readers = self.readers.lock();
+            let unwanted: Vec<ObjectId> = readers.keys().filter(|id| !wanted.contains(id)).copied().collect();
+            unwanted.iter().filter_map(|id| readers.remove(id)).collect()
+        };
+        stop(stopped);
+    }
+
+    /// Forgets a source that was dropped.
+    pub(crate) fn forget(&self, source: ObjectId) {
+        let reader = self.readers.lock().remove(&source);
+        stop(reader.into_iter().collect());
+        self.counts.lock().remove(&source);
+        self.decode_errors.forget(source);
+        self.runtime.forget_relation(source);
+    }
+
+    pub(crate) fn stop_all(&self) {
+        let mut all: Vec<Reader> = self.readers.lock().drain().map(|(_, reader)| reader).collect();
+        all.append(&mut self.backfills.lock());
+        stop(all);
+    }
+
+    /// Why sources that should be read are not.
+    pub(crate) fn failures(&self) -> Vec<ErrorRow> {
+        let readers = self.readers.lock();
+        let backfills = self.backfills.lock();
+        let row = |reader: &Reader| {
+            let failure = reader.failure.lock().clone()?;
+            Some(ErrorRow {
+                object: reader.source,
+                location: "source".to_string(),
+                input: String::new(),
+                state: failure.state.0.to_string(),
+                message: failure.message,
+                since: None,
+                count: 1,
+            })
+        };
+        readers.values().chain(backfills.iter()).filter_map(row).collect()
+    }
+
+    pub(crate) fn counts(&self) -> Vec<(ObjectId, u64, u64)> {
+        let count = |(id, counts): (&ObjectId, &Arc<Counts>)| {
+            (*id, counts.rows.load(Ordering::Relaxed), counts.bytes.load(Ordering::Relaxed))
+        };
+        self.counts.lock().iter().map(count).collect()
+    }
+}
+
+fn stop(readers: Vec<Reader>) {
+    for reader in &readers {
+        reader.stop.store(true, Ordering::Release);
+    }
+    for reader in readers {
+        if reader.thread.join().is_err() {
+            tracing::error!("the thread that read source {} panicked", reader.source);
+        }
+    }
+}
+
+fn spawn(
+    name: String,
+    source: ObjectId,
+    body: impl FnOnce(&AtomicBool, &Mutex<Option<PgError>>) + Send + 'static,
+) -> Option<Reader> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let failure = Arc::new(Mutex::new(None));
+    let (stopped, failed) = (Arc::clone(&stop), Arc::clone(&failure));
+    match std::thread::Builder::new().name(name).spawn(move || body(&stopped, &failed)) {
+        Ok(thread) => Some(Reader { source, stop, thread, failure }),
+        Err(error) => {
+            tracing::error!("no thread to read source {source}: {error}");
+            None
+        }
+    }
+}
+
+/// One reading of a source.
+struct Work {
+    source: ObjectId,
+    description: SourceDescription,
+    to: Option<Positions>,
+    decode_errors: Arc<DecodeErrors>,
+}
+
+impl Work {
+    fn new(
+        source: ObjectId,
+        description: SourceDescription,
+        to: Option<Positions>,
+        decode_errors: Arc<DecodeErrors>,
+    ) -> Work {
+        Work { source, description, to, decode_errors }
+    }
+
+    /// Reads until the end, until told to stop, or until `take` refuses. True if the end was reached.
+    fn run(
+        &self,
+        stop: &AtomicBool,
+        failure: &Mutex<Option<PgError>>,
+        mut from: Positions,
+        mut take: impl FnMut(SourceBatch) -> bool,
+    ) -> bool {
+        let mut retry = RETRY_FIRST;
+        while !stop.load(Ordering::Acquire) {
+            match self.read(stop, failure, &mut from, &mut retry, &mut take) {
+                Ok(complete) => return complete,
+                Err(error) => {
+                    tracing::warn!("source {}: {error}; trying again in {retry:?}", self.source);
+                    *failure.lock() = Some(error);
+                    wait(stop, retry);
+                    retry = (retry * 2).min(RETRY_LAST);
+                }
+            }
+        }
+        false
+    }
+
+    fn read(
+        &self,
+        stop: &AtomicBool,
+        failure: &Mutex<Option<PgError>>,
+        from: &mut Positions,
+        retry: &mut Duration,
+        take: &mut impl FnMut(SourceBatch) -> bool,
+    ) -> Result<bool, PgError> {
+        let mut source = connectors::open(&self.description, from, self.to.as_ref())?;
+        while !stop.load(Ordering::Acquire) {
+            match source.next(PATIENCE)? {
+                Next::Batch(batch) => {
+                    for error in &batch.errors {
+                        self.decode_errors.add(self.source, error.location.clone(), &error.input, &error.error);
+                    }
+                    *from = batch.positions.clone();
+                    if !take(batch) {
+                        return Ok(false);
+                    }
+                }
+                Next::Idle => {}
+                Next::End => {
+                    *failure.lock() = None;
+                    return Ok(true);
+                }
+            }
+            *failure.lock() = None;
+            *retry = RETRY_FIRST;
+        }
+        Ok(false)
+    }
+}
+
+fn wait(stop: &AtomicBool, duration: Duration) {
+    let until = Instant::now() + duration;
+    while Instant::now() < until && !stop.load(Ordering::Acquire) {
+        std::thread::sleep(PATIENCE.min(duration));
+    }
+}
+
+/// A source's rows for one SELECT: from the start up to `to`, read while they are asked for.
+pub(crate) struct SourceScan {
+    pub(crate) description: SourceDescription,
+    pub(crate) schema: SchemaRef,
+    pub(crate) to: Positions,
+}
+
+impl fmt::Debug for SourceScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SourceScan({})", self.description.connector)
+    }
+}
+
+impl PartitionStream for SourceScan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let (description, schema, to) = (self.description.clone(), Arc::clone(&self.schema), self.to.clone());
+        // Ends with the receiver: sending fails once the query is dropped.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = scan(&description, &schema, &to, &sender) {
+                let _ = sender.blocking_send(Err(DataFusionError::External(Box::new(error))));
+            }
+        });
+        let rows = futures::stream::unfold(receiver, |mut receiver: tokio::sync::mpsc::Receiver<_>| async move {
+            let next = receiver.recv().await?;
+            Some((next, receiver))
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows))
+    }
+}
+
+fn scan(
+    description: &SourceDescription,
+    schema: &SchemaRef,
+    to: &Positions,
+    sender: &tokio::sync::mpsc::Sender<Result<RecordBatch, DataFusionError>>,
+) -> Result<(), PgError> {
+    let mut source = connectors::open(description, &Positions::new(), Some(to))?;
+    loop {
+        match source.next(PATIENCE)? {
+            Next::Batch(SourceBatch { columns, row_count, .. }) => {
+                for piece in pieces(columns, row_count) {
+                    let (columns, row_count) = piece;
+                    if sender.blocking_send(Ok(batch(schema, columns, row_count)?)).is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Next::Idle if sender.is_closed() => return Ok(()),
+            Next::Idle => {}
+            Next::End => return Ok(()),
+        }
+    }
+}
+
+/// Slices that an evaluation's operators like.
+fn pieces(columns: Vec<ArrayRef>, row_count: usize) -> impl Iterator<Item = (Vec<ArrayRef>, usize)> {
+    let step = crate::read::BATCH_ROWS;
+    (0..row_count).step_by(step).map(move |start| {
+        let length = step.min(row_count - start);
+        (columns.iter().map(|column| column.slice(start, length)).collect(), length)
+    })
+}

@@ -1,0 +1,31 @@
+//! DELETE.
+
+use arrow::array::ArrayRef;
+use repr::{ObjectId, PgError};
+use sql::bind::BoundQuery;
+use sql::statement::Returning;
+
+use crate::response::{Response, RowsTag};
+use crate::session::{Prepared, Session};
+use crate::statement::check_writable;
+use crate::statement::transaction::begin_write;
+use crate::write::{Change, table};
+
+pub(super) async fn run(
+    session: &mut Session,
+    prepared: &Prepared,
+    id: ObjectId,
+    rows: &BoundQuery,
+    returning: Option<&Returning>,
+    parameters: Vec<ArrayRef>,
+) -> Result<Response, PgError> {
+    check_writable(session, "DELETE")?;
+    let (object, schema) = table(prepared.catalog(), id)?;
+    let mut writing = begin_write(session, &rows.relations, true).await?;
+    let (old, row_count) = writing.rows(prepared, rows, &parameters).await?;
+    writing.write(&object, &schema, Change::constant(id, old.clone(), row_count, -1)).await?;
+    match returning {
+        None => Ok(super::command(format!("DELETE {row_count}"))),
+        Some(returning) => writing.returning(&schema, returning, &old, row_count, RowsTag::Delete),
+    }
+}

@@ -1,0 +1,96 @@
+//! The snapshot that system relations are made from.
+
+use std::sync::Arc;
+
+use catalog::Catalog;
+use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, SettingRow, Snapshot, SourceRow};
+use repr::{ObjectId, Timestamp};
+
+use crate::engine::Shared;
+
+/// The session that reads a system relation.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asker {
+    pub(crate) database: String,
+    pub(crate) user: String,
+    pub(crate) process_id: i32,
+    pub(crate) statement_us: i64,
+    pub(crate) transaction_us: i64,
+    pub(crate) settings: Vec<SettingRow>,
+}
+
+impl Asker {
+    /// As of now. What costs something is looked at only for the relations in `read`.
+    pub(crate) fn snapshot(&self, shared: &Shared, catalog: &Arc<Catalog>, read: &[ObjectId]) -> Snapshot {
+        let reads = |name: &str| {
+            read.iter().filter_map(|id| catalog::system::relation(*id)).any(|relation| relation.name == name)
+        };
+        let mut snapshot = Snapshot {
+            catalog: Arc::clone(catalog),
+            database: self.database.clone(),
+            user: self.user.clone(),
+            process_id: self.process_id,
+            statement_us: self.statement_us,
+            transaction_us: self.transaction_us,
+            settings: self.settings.clone(),
+            ..Snapshot::default()
+        };
+        if reads("pg_stat_activity") {
+            snapshot.sessions = sessions(shared);
+        }
+        if reads("tw_errors") {
+            snapshot.errors = errors(shared);
+        }
+        if reads("tw_arrangements") || reads("tw_frontiers") {
+            for dataflow in shared.runtime.stats() {
+                let frontier = Some(dataflow.frontier).filter(|frontier| *frontier != Timestamp::MAX);
+                snapshot.frontiers.push(FrontierRow { object: dataflow.id, frontier });
+                snapshot.arrangements.extend(dataflow.operators.into_iter().map(|operator| ArrangementRow {
+                    object: dataflow.id,
+                    operator: format!("{} {}", operator.name, operator.node),
+                    row_count: operator.row_count as i64,
+                    size_bytes: operator.size_bytes as i64,
+                }));
+            }
+        }
+        if reads("tw_sources") {
+            let sources = catalog.objects().filter(|object| object.kind_name() == "source");
+            for source in sources {
+                let positions = shared.runtime.source_positions(source.id).into_iter();
+                snapshot.sources.extend(positions.map(|(part, position)| SourceRow {
+                    object: source.id,
+                    part,
+                    position,
+                }));
+            }
+        }
+        snapshot
+    }
+}
+
+fn sessions(shared: &Shared) -> Vec<SessionRow> {
+    let sessions = shared.sessions.lock();
+    let row = |(process_id, session): (&i32, &crate::engine::Connected)| SessionRow {
+        process_id: *process_id,
+        user: session.user.clone(),
+        application_name: session.application_name.clone(),
+        state: session.state.to_string(),
+        query: session.query.clone(),
+        started_us: session.started_us,
+    };
+    sessions.iter().map(row).collect()
+}
+
+/// Rows that views could not compute, input that did not decode, sources that cannot be read.
+fn errors(shared: &Shared) -> Vec<ErrorRow> {
+    let computed = shared.runtime.errors().into_iter().map(|(object, error, since, count)| ErrorRow {
+        object,
+        location: error.operator,
+        input: error.row,
+        state: error.state.0.to_string(),
+        message: error.message,
+        since: Some(since),
+        count,
+    });
+    computed.chain(shared.decode_errors.rows()).chain(shared.readers.failures()).collect()
+}

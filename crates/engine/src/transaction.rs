@@ -1,0 +1,103 @@
+//! A transaction block: what it has done that is not yet done for others.
+//!
+//! Table writes wait in `changes` until COMMIT and are checked again then; a table that someone else wrote after this block
+//! read it for an UPDATE, DELETE or INSERT .. SELECT is a serialization failure. Definitions take effect at once, for
+//! everyone, but become durable at COMMIT and are undone at ROLLBACK.
+//!
+//! Several statements in one query text are an implicit block. It is short, so it holds the write lock from its first
+//! write on and cannot fail to serialize.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use catalog::Object;
+use repr::{ObjectId, PgError, SqlState};
+use tokio::sync::OwnedMutexGuard;
+
+use crate::session::now_us;
+use crate::settings::Settings;
+use crate::write::Change;
+
+/// An open block.
+pub(crate) struct Transaction {
+    /// Begun by the server around several statements; BEGIN makes it explicit.
+    pub(crate) implicit: bool,
+    /// After an error nothing runs until it ends.
+    pub(crate) failed: bool,
+    pub(crate) changes: Vec<Change>,
+    /// The version of each table when the block first read it in order to write.
+    pub(crate) versions: HashMap<ObjectId, u64>,
+    pub(crate) definitions: Vec<Definition>,
+    pub(crate) savepoints: Vec<Savepoint>,
+    /// When it began, microseconds since 1970: what `now()` is.
+    pub(crate) started_us: i64,
+    /// As they were at BEGIN, for ROLLBACK.
+    pub(crate) settings: Settings,
+    /// Settings to go back to at the end, whatever it is (SET LOCAL).
+    pub(crate) local: Vec<(String, Option<String>)>,
+    pub(crate) writing: Option<OwnedMutexGuard<()>>,
+}
+
+/// A change of the catalog.
+#[derive(Clone)]
+pub(crate) enum Definition {
+    Created(Arc<Object>),
+    /// Out of the catalog, but still running.
+    Dropped(Arc<Object>),
+}
+
+/// A point to roll back to.
+pub(crate) struct Savepoint {
+    pub(crate) name: String,
+    changes: usize,
+    definitions: usize,
+    settings: Settings,
+}
+
+impl Transaction {
+    pub(crate) fn new(implicit: bool, settings: Settings) -> Transaction {
+        Transaction {
+            implicit,
+            failed: false,
+            changes: Vec::new(),
+            versions: HashMap::new(),
+            definitions: Vec::new(),
+            savepoints: Vec::new(),
+            started_us: now_us(),
+            settings,
+            local: Vec::new(),
+            writing: None,
+        }
+    }
+
+    pub(crate) fn savepoint(&mut self, name: String, settings: &Settings) {
+        let (changes, definitions) = (self.changes.len(), self.definitions.len());
+        self.savepoints.push(Savepoint { name, changes, definitions, settings: settings.clone() });
+    }
+
+    /// Forgets a savepoint and those after it. Errors: `3B001`.
+    pub(crate) fn release(&mut self, name: &str) -> Result<(), PgError> {
+        let index = self.find(name)?;
+        self.savepoints.truncate(index);
+        Ok(())
+    }
+
+    /// Goes back to a savepoint, which stays; returns the definitions to be undone, latest first, and the settings then.
+    /// Errors: `3B001`.
+    pub(crate) fn roll_back_to(&mut self, name: &str) -> Result<(Vec<Definition>, Settings), PgError> {
+        let index = self.find(name)?;
+        self.savepoints.truncate(index + 1);
+        let savepoint = &self.savepoints[index];
+        self.changes.truncate(savepoint.changes);
+        let mut undone = self.definitions.split_off(savepoint.definitions);
+        undone.reverse();
+        self.failed = false;
+        Ok((undone, savepoint.settings.clone()))
+    }
+
+    fn find(&self, name: &str) -> Result<usize, PgError> {
+        self.savepoints.iter().rposition(|savepoint| savepoint.name == name).ok_or_else(|| {
+            PgError::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist"))
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! The lowered plan: operators as `dataflow` renders them, in topological order.
+//!
+//! Columns have no names here. Within a node the expressions are DataFusion's `Expr` over columns called `#0`, `#1`, .. of
+//! that node's input ([`column`]); for a join, of the left columns followed by the right ones.
+//!
+//! One plan is one timely dataflow with exactly one exported arrangement: a view's rows, an index, or an arrangement that
+//! several views share. Plans meet only there: one imports what another exports.
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::Column;
+use datafusion::logical_expr::Expr;
+use repr::ObjectId;
+use std::sync::Arc;
+
+/// Index of a node in [`DataflowPlan::nodes`].
+pub type NodeId = usize;
+
+/// One dataflow.
+#[derive(Clone, Debug)]
+pub struct DataflowPlan {
+    /// Whose rows it keeps; also the name under which other plans import its arrangement.
+    pub id: ObjectId,
+    /// For people: the view's name, or what the shared arrangement holds.
+    pub name: String,
+    /// In topological order: a node's inputs come before it.
+    pub nodes: Vec<Node>,
+    /// What others may read.
+    pub export: Export,
+}
+
+/// The arrangement that a dataflow gives away: peeked, subscribed to, imported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// The node whose rows it holds: an `Arrange`, `Reduce`, `TopK` or `Distinct`, whose own arrangement has this key.
+    pub node: NodeId,
+    /// The columns it is arranged by; all columns where there is no better key.
+    pub key: Vec<usize>,
+    /// Whether at most one row has a given key.
+    pub unique: bool,
+}
+
+/// An operator with what is known of its output.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What it does.
+    pub operator: Operator,
+    /// Its output's columns, named `#0`, `#1`, ..; all nullable.
+    pub schema: SchemaRef,
+    /// Sets of columns no two rows agree on.
+    pub keys: Vec<Vec<usize>>,
+    /// Rows only ever arrive, with diff > 0: no retraction can come.
+    pub append_only: bool,
+}
+
+/// What a node does. Inputs are earlier nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Operator {
+    /// The updates of a source as they arrive, and its history first. No state.
+    Source {
+        /// The source.
+        relation: ObjectId,
+        /// Which of its columns, in this order.
+        columns: Vec<usize>,
+    },
+    /// The updates of another dataflow's export. Arranged as that export is, so a join may use it as it stands.
+    Import {
+        /// The exporting dataflow.
+        dataflow: ObjectId,
+        /// The export's key.
+        key: Vec<usize>,
+    },
+    /// Rows that never change.
+    Constant {
+        /// The rows; equal ones count each. Possibly none, possibly without columns.
+        rows: RecordBatch,
+    },
+    /// Filter, then project. No state.
+    Map {
+        /// The rows.
+        input: NodeId,
+        /// A row stays if all of these are true. In order: a later one is not asked of a row that an earlier one dropped, and
+        /// the columns only of rows that stay, so that no error comes from a row that is not there.
+        filter: Vec<Expr>,
+        /// The output columns. There may be none: rows of no columns are still counted.
+        columns: Vec<Expr>,
+    },
+    /// One output row an element of a list column; none for NULL or an empty list. The list column becomes its element.
+    Unnest {
+        /// The rows.
+        input: NodeId,
+        /// The list column.
+        column: usize,
+    },
+    /// All rows of all inputs.
+    Union {
+        /// Nodes of the same column types.
+        inputs: Vec<NodeId>,
+    },
+    /// The same rows with diffs turned round.
+    Negate {
+        /// The rows.
+        input: NodeId,
+    },
+    /// Indexed by a key, shared by every operator of this dataflow that wants the same.
+    Arrange {
+        /// The rows.
+        input: NodeId,
+        /// The key's columns, in order. None at all is one group: a cross join's key.
+        key: Vec<usize>,
+    },
+    /// Inner join of two arrangements on their keys, position by position.
+    Join {
+        /// An `Arrange` or `Import` node.
+        left: NodeId,
+        /// Another, of equally many key columns of the same types.
+        right: NodeId,
+        /// Whether NULL keys meet each other (IS NOT DISTINCT FROM); otherwise they meet nothing.
+        null_equal: bool,
+        /// Further conditions over left columns followed by right columns, in order as in `Map`.
+        filter: Vec<Expr>,
+        /// The output columns, over the same.
+        columns: Vec<Expr>,
+    },
+    /// One row a group: key columns, then one column an aggregate. O(1) state a group; no row for an empty group.
+    Reduce {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns.
+        key: Vec<usize>,
+        /// All accumulable.
+        aggregates: Vec<Aggregate>,
+    },
+    /// The first rows of each group by an order, `limit` of them after `offset`. MIN and MAX are `limit` 1.
+    TopK {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns; none at all is one group.
+        key: Vec<usize>,
+        /// The order; ties are broken by all columns, ascending, so that the answer is definite.
+        order: Vec<SortKey>,
+        /// Rows skipped.
+        offset: u64,
+        /// Rows kept; None is all after the offset.
+        limit: Option<u64>,
+    },
+    /// Puts the aggregates of one grouping side by side: the first input says which groups exist, each other input has at
+    /// most one row a group, NULLs standing in where it has none. Output: key, then each input's further columns.
+    Collate {
+        /// Each has the key as its first `key_count` columns.
+        inputs: Vec<NodeId>,
+        /// Columns of the key.
+        key_count: usize,
+    },
+    /// Each row that is there at all, once.
+    Distinct {
+        /// The rows.
+        input: NodeId,
+    },
+    /// Rows with a positive count keep it, others go: what EXCEPT ALL and INTERSECT ALL need.
+    Threshold {
+        /// The rows.
+        input: NodeId,
+    },
+    /// At most one row a group: a second one is error `21000`. For scalar subqueries.
+    SingleRow {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns.
+        key: Vec<usize>,
+    },
+}
+
+/// One accumulable aggregate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// Lower case: `count`, `sum`, `avg`, `bool_and`, `bool_or`; what `repr::accumulator` knows.
+    pub function: String,
+    /// The argument's column; None for `count(*)`.
+    pub argument: Option<usize>,
+    /// A boolean column; only rows where it is true count.
+    pub filter: Option<usize>,
+    /// The result's Arrow type.
+    pub output: DataType,
+}
+
+/// One column of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SortKey {
+    /// The column.
+    pub column: usize,
+    /// DESC.
+    pub descending: bool,
+    /// NULLS FIRST.
+    pub nulls_first: bool,
+}
+
+/// The expression for column `index` of an input.
+pub fn column(index: usize) -> Expr {
+    Expr::Column(Column::new_unqualified(column_name(index)))
+}
+
+/// `#index`.
+pub fn column_name(index: usize) -> String {
+    format!("#{index}")
+}
+
+/// A node's schema from its column types.
+pub fn positional_schema(types: impl IntoIterator<Item = DataType>) -> SchemaRef {
+    let fields: Vec<Field> = types
+        .into_iter()
+        .enumerate()
+        .map(|(index, data_type)| Field::new(column_name(index), data_type, true))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+impl Operator {
+    /// The nodes it reads, in order.
+    pub fn inputs(&self) -> Vec<NodeId> {
+        match self {
+            Operator::Source { .. } | Operator::Import { .. } | Operator::Constant { .. } => Vec::new(),
+            Operator::Map { input, .. }
+            | Operator::Unnest { input, .. }
+            | Operator::Negate { input }
+            | Operator::Arrange { input, .. }
+            | Operator::Reduce { input, .. }
+            | Operator::TopK { input, .. }
+            | Operator::Distinct { input }
+            | Operator::Threshold { input }
+            | Operator::SingleRow { input, .. } => vec![*input],
+            Operator::Join { left, right, .. } => vec![*left, *right],
+            Operator::Union { inputs } | Operator::Collate { inputs, .. } => inputs.clone(),
+        }
+    }
+
+    /// The same, to be changed when nodes move.
+    pub(crate) fn inputs_mut(&mut self) -> Vec<&mut NodeId> {
+        match self {
+            Operator::Source { .. } | Operator::Import { .. } | Operator::Constant { .. } => Vec::new(),
+            Operator::Map { input, .. }
+            | Operator::Unnest { input, .. }
+            | Operator::Negate { input }
+            | Operator::Arrange { input, .. }
+            | Operator::Reduce { input, .. }
+            | Operator::TopK { input, .. }
+            | Operator::Distinct { input }
+            | Operator::Threshold { input }
+            | Operator::SingleRow { input, .. } => vec![input],
+            Operator::Join { left, right, .. } => vec![left, right],
+            Operator::Union { inputs } | Operator::Collate { inputs, .. } => inputs.iter_mut().collect(),
+        }
+    }
+}
+
+impl DataflowPlan {
+    /// The dataflows it imports from, each once, in order of first use.
+    pub fn imports(&self) -> Vec<ObjectId> {
+        let mut ids = Vec::new();
+        for node in &self.nodes {
+            if let Operator::Import { dataflow, .. } = &node.operator
+                && !ids.contains(dataflow)
+            {
+                ids.push(*dataflow);
+            }
+        }
+        ids
+    }
+
+    /// The sources it reads directly, each once, in order of first use.
+    pub fn sources(&self) -> Vec<ObjectId> {
+        let mut ids = Vec::new();
+        for node in &self.nodes {
+            if let Operator::Source { relation, .. } = &node.operator
+                && !ids.contains(relation)
+            {
+                ids.push(*relation);
+            }
+        }
+        ids
+    }
+}

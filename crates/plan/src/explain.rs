@@ -1,0 +1,206 @@
+//! EXPLAIN: one line an operator, the inputs of each indented below it.
+//!
+//! ```text
+//! materialized view totals, by (#0) unique
+//! 0 Reduce by (#0): count(*), sum(#1) -- one accumulator row a group; O(1) a row
+//! 1   Map #2, #3 where #3 > 0
+//! 2     Import orders by (#0) -- shared arrangement
+//! ```
+//!
+//! `#i` is a column of the operator's input; of a join, of the left columns followed by the right ones. An operator that several
+//! others read is printed below the first of them, and named by its number after that.
+
+use std::fmt::Write;
+
+use datafusion::logical_expr::Expr;
+use repr::ObjectId;
+
+use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, SortKey};
+use crate::share::Fingerprint;
+
+/// The plans as text, each under a headline, relations under the names that `names` gives. An arrangement that another plan
+/// made has its fingerprint as its name.
+///
+/// The same plans always give the same text; shared arrangements are named by what they hold, not by their ids.
+pub fn explain(plans: &[DataflowPlan], names: &dyn Fn(ObjectId) -> String) -> String {
+    let mut text = String::new();
+    for plan in plans {
+        let name = title(plan, names);
+        let unique = if plan.export.unique { " unique" } else { "" };
+        let _ = writeln!(text, "{name}, by {}{unique}", columns(&plan.export.key));
+        let mut printing = Printing { plan, plans, names, numbers: vec![None; plan.nodes.len()], printed: 0, text };
+        printing.node(plan.export.node, 1);
+        text = printing.text;
+    }
+    text
+}
+
+/// A shared arrangement by what it holds, anything else by its own name.
+fn title(plan: &DataflowPlan, names: &dyn Fn(ObjectId) -> String) -> String {
+    match plan.name.parse::<Fingerprint>() {
+        Ok(fingerprint) => arrangement(&fingerprint, names),
+        Err(_) => plan.name.clone(),
+    }
+}
+
+fn arrangement(fingerprint: &Fingerprint, names: &dyn Fn(ObjectId) -> String) -> String {
+    format!("arrangement of {} {}", names(fingerprint.relation), columns(&fingerprint.columns))
+}
+
+struct Printing<'a> {
+    plan: &'a DataflowPlan,
+    plans: &'a [DataflowPlan],
+    names: &'a dyn Fn(ObjectId) -> String,
+    /// The number each node was printed under.
+    numbers: Vec<Option<usize>>,
+    printed: usize,
+    text: String,
+}
+
+impl Printing<'_> {
+    fn node(&mut self, id: NodeId, depth: usize) {
+        let indent = "  ".repeat(depth);
+        if let Some(number) = self.numbers[id] {
+            let _ = writeln!(self.text, "{indent}as {number}");
+            return;
+        }
+        self.numbers[id] = Some(self.printed);
+        let number = self.printed;
+        self.printed += 1;
+        let node = &self.plan.nodes[id];
+        let _ = write!(self.text, "{indent}{number} {}", self.operator(&node.operator));
+        let mut remarks: Vec<String> = Vec::new();
+        remarks.extend(cost(&self.plan.nodes, node));
+        if node.append_only {
+            remarks.push("append-only".to_string());
+        }
+        if !remarks.is_empty() {
+            let _ = write!(self.text, " -- {}", remarks.join("; "));
+        }
+        self.text.push('\n');
+        for input in node.operator.inputs() {
+            self.node(input, depth + 1);
+        }
+    }
+
+    fn imported(&self, dataflow: ObjectId) -> String {
+        match self.plans.iter().find(|plan| plan.id == dataflow) {
+            Some(plan) => title(plan, self.names),
+            None => {
+                let name = (self.names)(dataflow);
+                name.parse().map_or(name, |fingerprint| arrangement(&fingerprint, self.names))
+            }
+        }
+    }
+
+    fn operator(&self, operator: &Operator) -> String {
+        match operator {
+            Operator::Source { relation, columns: read } => {
+                format!("Source {} {}", (self.names)(*relation), columns(read))
+            }
+            Operator::Import { dataflow, key } => format!("Import {} by {}", self.imported(*dataflow), columns(key)),
+            Operator::Constant { rows } => match rows.num_rows() {
+                1 => "Constant of 1 row".to_string(),
+                count => format!("Constant of {count} rows"),
+            },
+            Operator::Map { filter, columns, .. } => format!("Map {}{}", exprs(columns), conditions(filter)),
+            Operator::Unnest { column, .. } => format!("Unnest #{column}"),
+            Operator::Union { .. } => "Union".to_string(),
+            Operator::Negate { .. } => "Negate".to_string(),
+            Operator::Arrange { key, .. } => format!("Arrange by {}", columns(key)),
+            Operator::Join { left, right, null_equal, filter, columns } => {
+                let key = self.join_key(*left, *right, *null_equal);
+                format!("Join {key}: {}{}", exprs(columns), conditions(filter))
+            }
+            Operator::Reduce { key, aggregates, .. } => {
+                let aggregates: Vec<String> = aggregates.iter().map(aggregate).collect();
+                format!("Reduce by {}: {}", columns(key), aggregates.join(", "))
+            }
+            Operator::TopK { key, order, offset, limit, .. } => {
+                let order: Vec<String> = order.iter().map(sort_key).collect();
+                let order = if order.is_empty() { "all columns".to_string() } else { order.join(", ") };
+                let limit = limit.map(|limit| format!(" limit {limit}")).unwrap_or_default();
+                let offset = if *offset > 0 { format!(" offset {offset}") } else { String::new() };
+                format!("TopK by {} order {order}{limit}{offset}", columns(key))
+            }
+            Operator::Collate { key_count, .. } => {
+                format!("Collate by {}", columns(&(0..*key_count).collect::<Vec<_>>()))
+            }
+            Operator::Distinct { .. } => "Distinct".to_string(),
+            Operator::Threshold { .. } => "Threshold".to_string(),
+            Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
+        }
+    }
+
+    fn join_key(&self, left: NodeId, right: NodeId, null_equal: bool) -> String {
+        let key = |id: NodeId| crate::properties::arranged_by(&self.plan.nodes[id]);
+        let offset = self.plan.nodes[left].schema.fields().len();
+        let sign = if null_equal { "is not distinct from" } else { "=" };
+        let pairs = key(left).iter().zip(key(right));
+        let pairs: Vec<String> = pairs.map(|(left, right)| format!("#{left} {sign} #{}", offset + right)).collect();
+        if pairs.is_empty() { "of every pair".to_string() } else { format!("on {}", pairs.join(" and ")) }
+    }
+}
+
+/// What it keeps and what a change costs; nothing for what keeps nothing and costs its rows.
+fn cost(nodes: &[Node], node: &Node) -> Option<String> {
+    let append_only = |input: &NodeId| nodes[*input].append_only;
+    Some(match &node.operator {
+        Operator::Arrange { .. } => "all rows; O(1) a row".to_string(),
+        Operator::Join { .. } => "its inputs' arrangements; a row costs its matches".to_string(),
+        Operator::Reduce { .. } => "one accumulator row a group; O(1) a row".to_string(),
+        Operator::TopK { input, offset, limit, .. } => match (append_only(input), limit) {
+            (true, Some(limit)) => format!("the first {} rows a group; O(1) a row", offset.saturating_add(*limit)),
+            _ => "all rows, ordered in the group; O(log n) a row".to_string(),
+        },
+        Operator::Collate { .. } => "its inputs' groups; O(1) a changed group".to_string(),
+        Operator::Distinct { .. } | Operator::Threshold { .. } => "multiplicities; O(1) a row".to_string(),
+        Operator::SingleRow { .. } => "one row a group; O(1) a row".to_string(),
+        Operator::Import { .. } => "shared arrangement".to_string(),
+        Operator::Source { .. }
+        | Operator::Constant { .. }
+        | Operator::Map { .. }
+        | Operator::Unnest { .. }
+        | Operator::Union { .. }
+        | Operator::Negate { .. } => return None,
+    })
+}
+
+fn columns(columns: &[usize]) -> String {
+    let columns: Vec<String> = columns.iter().map(|index| format!("#{index}")).collect();
+    format!("({})", columns.join(", "))
+}
+
+fn exprs(exprs: &[Expr]) -> String {
+    match exprs.is_empty() {
+        true => "()".to_string(),
+        false => exprs.iter().map(|expr| expr.human_display().to_string()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn conditions(filter: &[Expr]) -> String {
+    match filter.is_empty() {
+        true => String::new(),
+        false => {
+            let conditions = filter.iter().map(|expr| expr.human_display().to_string()).collect::<Vec<_>>();
+            format!(" where {}", conditions.join(" and "))
+        }
+    }
+}
+
+fn aggregate(aggregate: &Aggregate) -> String {
+    let argument = aggregate.argument.map_or("*".to_string(), |index| format!("#{index}"));
+    let filter = aggregate.filter.map(|index| format!(" filter (where #{index})")).unwrap_or_default();
+    format!("{}({argument}){filter}", aggregate.function)
+}
+
+fn sort_key(key: &SortKey) -> String {
+    let direction = if key.descending { " desc" } else { "" };
+    // Said only where it is not PostgreSQL's default.
+    let nulls = match (key.descending, key.nulls_first) {
+        (false, true) => " nulls first",
+        (true, false) => " nulls last",
+        _ => "",
+    };
+    format!("#{}{direction}{nulls}", key.column)
+}

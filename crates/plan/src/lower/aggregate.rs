@@ -1,0 +1,222 @@
+//! GROUP BY: accumulable aggregates into one `Reduce`, each MIN or MAX into a `TopK` of one, DISTINCT ones over a `Distinct`.
+//!
+//! Every part is made so that it has exactly one row for every group: a value that does not count (NULL, or FILTER not true)
+//! stays as NULL instead of being filtered out, sorts last for MIN and MAX, and adds nothing to a count or sum. So a single part is the
+//! answer by itself, and several are put side by side by `Collate`.
+
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
+use repr::PgError;
+
+use super::{Lowering, batch, resolve_all};
+use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
+use crate::expression::{aggregate_call, all_columns, cast, is_trivial, literal, null, only_where, resolve};
+use crate::graph::place;
+
+/// One aggregate call over positions of the input.
+struct Call {
+    function: String,
+    /// None is `count(*)`.
+    argument: Option<Expr>,
+    filter: Option<Expr>,
+    distinct: bool,
+    output: DataType,
+}
+
+/// Rows of key columns followed by some of the aggregates, one row a group.
+struct Part {
+    node: NodeId,
+    /// Which aggregates, in the order of the columns after the key.
+    calls: Vec<usize>,
+}
+
+impl Lowering<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &LogicalAggregate) -> Result<NodeId, PgError> {
+        let input = self.plan(&aggregate.input)?;
+        let schema = aggregate.input.schema();
+        let key = resolve_all(&aggregate.group_expr, schema)?;
+        let outputs = aggregate.schema.fields().iter().skip(key.len()).map(|field| field.data_type().clone());
+        let calls = aggregate
+            .aggr_expr
+            .iter()
+            .zip(outputs)
+            .map(|(expr, output)| call(expr, output, schema))
+            .collect::<Result<Vec<_>, _>>()?;
+        if calls.is_empty() {
+            let keys = self.graph.map(input, Vec::new(), key)?;
+            return self.graph.distinct(keys);
+        }
+        let parts = self.parts(input, &key, &calls)?;
+        let groups = self.side_by_side(parts, key.len(), &calls)?;
+        if key.is_empty() { self.at_least_one_row(groups, &calls) } else { Ok(groups) }
+    }
+
+    fn parts(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<Vec<Part>, PgError> {
+        let mut accumulated = Vec::new();
+        let mut single = Vec::new();
+        let mut distinct: Vec<(Expr, Vec<usize>)> = Vec::new();
+        let mut parts = Vec::new();
+        for (index, call) in calls.iter().enumerate() {
+            match (call.function.as_str(), &call.argument) {
+                ("min" | "max", Some(argument)) => {
+                    let value = only_where(call.filter.clone(), argument.clone());
+                    let node = self.extreme(input, key, value, call.function == "max")?;
+                    parts.push(Part { node, calls: vec![index] });
+                }
+                ("single_value", Some(_)) => single.push(index),
+                (_, Some(argument)) if call.distinct => {
+                    let value = only_where(call.filter.clone(), argument.clone());
+                    match distinct.iter_mut().find(|(other, _)| *other == value) {
+                        Some((_, members)) => members.push(index),
+                        None => distinct.push((value, vec![index])),
+                    }
+                }
+                _ => accumulated.push(index),
+            }
+        }
+        for (value, members) in distinct {
+            let node = self.reduce_distinct(input, key, value, &members, calls)?;
+            parts.insert(0, Part { node, calls: members });
+        }
+        if !single.is_empty() {
+            let node = self.single_row(input, key, &single, calls)?;
+            parts.insert(0, Part { node, calls: single });
+        }
+        // First where there is one: it is the cheapest to say which groups exist.
+        if !accumulated.is_empty() {
+            let node = self.reduce(input, key, &accumulated, calls)?;
+            parts.insert(0, Part { node, calls: accumulated });
+        }
+        Ok(parts)
+    }
+
+    fn reduce(&mut self, input: NodeId, key: &[Expr], members: &[usize], calls: &[Call]) -> Result<NodeId, PgError> {
+        let mut columns: Vec<Expr> = Vec::new();
+        let key_positions: Vec<usize> = key.iter().map(|expr| place(&mut columns, expr.clone())).collect();
+        let mut aggregates = Vec::new();
+        for call in members.iter().map(|index| &calls[*index]) {
+            aggregates.push(Aggregate {
+                function: call.function.clone(),
+                argument: call.argument.clone().map(|expr| place(&mut columns, expr)),
+                filter: call.filter.clone().map(|expr| place(&mut columns, expr)),
+                output: call.output.clone(),
+            });
+        }
+        let input = self.graph.map(input, Vec::new(), columns)?;
+        self.graph.add(Operator::Reduce { input, key: key_positions, aggregates })
+    }
+
+    fn reduce_distinct(
+        &mut self,
+        input: NodeId,
+        key: &[Expr],
+        value: Expr,
+        members: &[usize],
+        calls: &[Call],
+    ) -> Result<NodeId, PgError> {
+        let values = self.graph.map(input, Vec::new(), with(key, value))?;
+        let values = self.graph.distinct(values)?;
+        let aggregates = members
+            .iter()
+            .map(|index| Aggregate {
+                function: calls[*index].function.clone(),
+                argument: Some(key.len()),
+                filter: None,
+                output: calls[*index].output.clone(),
+            })
+            .collect();
+        self.graph.add(Operator::Reduce { input: values, key: (0..key.len()).collect(), aggregates })
+    }
+
+    fn extreme(&mut self, input: NodeId, key: &[Expr], value: Expr, descending: bool) -> Result<NodeId, PgError> {
+        let input = self.graph.map(input, Vec::new(), with(key, value))?;
+        let order = vec![SortKey { column: key.len(), descending, nulls_first: false }];
+        self.graph.add(Operator::TopK { input, key: (0..key.len()).collect(), order, offset: 0, limit: Some(1) })
+    }
+
+    fn single_row(
+        &mut self,
+        input: NodeId,
+        key: &[Expr],
+        members: &[usize],
+        calls: &[Call],
+    ) -> Result<NodeId, PgError> {
+        let mut columns = key.to_vec();
+        for call in members.iter().map(|index| &calls[*index]) {
+            if call.filter.is_some() {
+                return Err(PgError::unsupported("FILTER on single_value"));
+            }
+            columns.extend(call.argument.clone());
+        }
+        let input = self.graph.map(input, Vec::new(), columns)?;
+        self.graph.add(Operator::SingleRow { input, key: (0..key.len()).collect() })
+    }
+
+    /// Key, then the aggregates in the order they were asked for, in the types they were promised in.
+    fn side_by_side(&mut self, parts: Vec<Part>, key_count: usize, calls: &[Call]) -> Result<NodeId, PgError> {
+        let order: Vec<usize> = parts.iter().flat_map(|part| part.calls.iter().copied()).collect();
+        let inputs: Vec<NodeId> = parts.iter().map(|part| part.node).collect();
+        let groups = match inputs.as_slice() {
+            [only] => *only,
+            _ => self.graph.add(Operator::Collate { inputs, key_count })?,
+        };
+        let types = self.graph.types(groups);
+        let mut columns = all_columns(key_count);
+        for (index, call) in calls.iter().enumerate() {
+            let at = order.iter().position(|member| *member == index);
+            let at = key_count + at.ok_or_else(|| PgError::internal("an aggregate is in no part"))?;
+            columns.push(cast(column(at), &types[at], &call.output));
+        }
+        self.graph.map(groups, Vec::new(), columns)
+    }
+
+    /// A global aggregate has a row even over nothing: the default row is there, and goes when there is a real one.
+    fn at_least_one_row(&mut self, groups: NodeId, calls: &[Call]) -> Result<NodeId, PgError> {
+        let mut defaults = Vec::new();
+        for call in calls {
+            defaults.push(match call.function.as_str() {
+                "count" => {
+                    literal(ScalarValue::Int64(Some(0)).cast_to(&call.output).map_err(crate::expression::internal)?)
+                }
+                _ => null(&call.output)?,
+            });
+        }
+        let schema = positional_schema(calls.iter().map(|call| call.output.clone()));
+        let mut arrays = Vec::new();
+        for default in &defaults {
+            let Expr::Literal(value, _) = default else { return Err(PgError::internal("a default is a literal")) };
+            arrays.push(value.to_array().map_err(crate::expression::internal)?);
+        }
+        let default = self.graph.constant(batch(schema, arrays, 1)?)?;
+        let displaced = self.graph.map(groups, Vec::new(), defaults)?;
+        let displaced = self.graph.negate(displaced)?;
+        let node = self.graph.union(vec![groups, default, displaced])?;
+        self.graph.declare_key(node, Vec::new());
+        Ok(node)
+    }
+}
+
+fn with(key: &[Expr], value: Expr) -> Vec<Expr> {
+    key.iter().cloned().chain([value]).collect()
+}
+
+fn call(expr: &Expr, output: DataType, schema: &datafusion::common::DFSchema) -> Result<Call, PgError> {
+    let call = aggregate_call(expr).ok_or_else(|| PgError::internal(format!("{expr} is not an aggregate call")))?;
+    let function = call.func.name().to_lowercase();
+    let unsupported = || Err(PgError::unsupported(format!("the aggregate function {function} in a materialized view")));
+    if !matches!(function.as_str(), "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or" | "single_value") {
+        return unsupported();
+    }
+    let filter = call.params.filter.as_deref().map(|filter| resolve(filter, &[schema])).transpose()?;
+    let argument = match call.params.args.as_slice() {
+        [] if function == "count" => None,
+        [argument] => Some(resolve(argument, &[schema])?),
+        _ => return unsupported(),
+    };
+    let argument = argument.filter(|argument| {
+        let counts_rows = function == "count" && !call.params.distinct;
+        !(counts_rows && is_trivial(argument) && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
+    });
+    Ok(Call { function, argument, filter, distinct: call.params.distinct, output })
+}

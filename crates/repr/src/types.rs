@@ -1,0 +1,182 @@
+//! The one type table: SQL name, Arrow storage, Postgres OID.
+//!
+//! Storage types are as distinct as Arrow allows, because a plan knows only Arrow types while the binder knows SQL types.
+//! Two choices deserve a reason:
+//!
+//! - `numeric` is `LargeBinary` in the order-preserving encoding of [`crate::numeric`]: PostgreSQL's numeric has a scale per
+//!   value, which no Arrow decimal has, and comparing the bytes compares the numbers.
+//! - `timestamptz` is `Timestamp(Microsecond, "UTC")`, `timestamp` the same without a zone. Microseconds throughout.
+
+use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
+
+/// A SQL type without its modifier (length, precision), which lives in [`crate::ColumnSchema::typmod`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // Each variant is PostgreSQL's type of that name.
+pub enum SqlType {
+    Bool,
+    Bytea,
+    Name,
+    Int8,
+    Int2,
+    Int4,
+    Text,
+    Oid,
+    Json,
+    Float4,
+    Float8,
+    Bpchar,
+    Varchar,
+    Date,
+    Time,
+    Timestamp,
+    Timestamptz,
+    Interval,
+    Numeric,
+    Uuid,
+    Jsonb,
+    Regclass,
+    Regtype,
+    /// A literal or parameter whose type the context has not said yet. Stored as text.
+    Unknown,
+    /// An array of any number of dimensions of the element type; stored as a list of elements.
+    Array(Box<SqlType>),
+}
+
+/// One row of the type table.
+pub struct TypeInfo {
+    /// The type.
+    pub sql_type: SqlType,
+    /// `pg_type.typname`.
+    pub name: &'static str,
+    /// What `format_type` prints, the SQL standard's name.
+    pub sql_name: &'static str,
+    /// `pg_type.oid`.
+    pub oid: u32,
+    /// `pg_type.oid` of the array over it.
+    pub array_oid: u32,
+    /// `pg_type.typlen`; -1 is variable.
+    pub size_bytes: i16,
+    /// `pg_type.typcategory`.
+    pub category: char,
+}
+
+macro_rules! types {
+    ($($variant:ident $name:literal $sql_name:literal $oid:literal $array_oid:literal $len:literal $category:literal)*) => {
+        /// Every scalar type, in the order of its OID.
+        pub static TYPES: &[TypeInfo] = &[$(TypeInfo {
+            sql_type: SqlType::$variant, name: $name, sql_name: $sql_name, oid: $oid, array_oid: $array_oid,
+            size_bytes: $len, category: $category,
+        }),*];
+    };
+}
+
+types! {
+    Bool        "bool"        "boolean"                     16   1000  1  'B'
+    Bytea       "bytea"       "bytea"                       17   1001 -1  'U'
+    Name        "name"        "name"                        19   1003 64  'S'
+    Int8        "int8"        "bigint"                      20   1016  8  'N'
+    Int2        "int2"        "smallint"                    21   1005  2  'N'
+    Int4        "int4"        "integer"                     23   1007  4  'N'
+    Text        "text"        "text"                        25   1009 -1  'S'
+    Oid         "oid"         "oid"                         26   1028  4  'N'
+    Json        "json"        "json"                        114  199  -1  'U'
+    Float4      "float4"      "real"                        700  1021  4  'N'
+    Float8      "float8"      "double precision"            701  1022  8  'N'
+    Unknown     "unknown"     "unknown"                     705  0    -2  'X'
+    Bpchar      "bpchar"      "character"                   1042 1014 -1  'S'
+    Varchar     "varchar"     "character varying"           1043 1015 -1  'S'
+    Date        "date"        "date"                        1082 1182  4  'D'
+    Time        "time"        "time without time zone"      1083 1183  8  'D'
+    Timestamp   "timestamp"   "timestamp without time zone" 1114 1115  8  'D'
+    Timestamptz "timestamptz" "timestamp with time zone"    1184 1185  8  'D'
+    Interval    "interval"    "interval"                    1186 1187 16  'T'
+    Numeric     "numeric"     "numeric"                     1700 1231 -1  'N'
+    Regclass    "regclass"    "regclass"                    2205 2210  4  'N'
+    Regtype     "regtype"     "regtype"                     2206 2211  4  'N'
+    Uuid        "uuid"        "uuid"                        2950 2951 16  'U'
+    Jsonb       "jsonb"       "jsonb"                       3802 3807 -1  'U'
+}
+
+impl SqlType {
+    /// The table's row, or its element's row for an array.
+    pub fn info(&self) -> &'static TypeInfo {
+        let scalar = match self {
+            SqlType::Array(element) => return element.info(),
+            scalar => scalar,
+        };
+        TYPES.iter().find(|info| info.sql_type == *scalar).expect("every scalar type is in the table")
+    }
+
+    /// `pg_type.oid`.
+    pub fn oid(&self) -> u32 {
+        match self {
+            SqlType::Array(element) => element.info().array_oid,
+            scalar => scalar.info().oid,
+        }
+    }
+
+    /// The type with this `pg_type.oid`, if we have it.
+    pub fn from_oid(oid: u32) -> Option<SqlType> {
+        TYPES.iter().find_map(|info| match oid {
+            0 => None,
+            oid if info.oid == oid => Some(info.sql_type.clone()),
+            oid if info.array_oid == oid => Some(SqlType::Array(Box::new(info.sql_type.clone()))),
+            _ => None,
+        })
+    }
+
+    /// `pg_type.typname`: `int4`, `_int4`.
+    pub fn name(&self) -> String {
+        match self {
+            SqlType::Array(element) => format!("_{}", element.info().name),
+            scalar => scalar.info().name.to_string(),
+        }
+    }
+
+    /// What PostgreSQL prints in messages and `\d`: `integer`, `integer[]`.
+    pub fn sql_name(&self) -> String {
+        match self {
+            SqlType::Array(element) => format!("{}[]", element.info().sql_name),
+            scalar => scalar.info().sql_name.to_string(),
+        }
+    }
+
+    /// The Arrow type that stores it.
+    pub fn arrow(&self) -> DataType {
+        match self {
+            SqlType::Bool => DataType::Boolean,
+            SqlType::Bytea => DataType::Binary,
+            SqlType::Int2 => DataType::Int16,
+            SqlType::Int4 => DataType::Int32,
+            SqlType::Int8 => DataType::Int64,
+            SqlType::Oid | SqlType::Regclass | SqlType::Regtype => DataType::UInt32,
+            SqlType::Float4 => DataType::Float32,
+            SqlType::Float8 => DataType::Float64,
+            SqlType::Numeric => DataType::LargeBinary,
+            SqlType::Text | SqlType::Name | SqlType::Bpchar | SqlType::Varchar | SqlType::Unknown => DataType::Utf8,
+            SqlType::Json | SqlType::Jsonb => DataType::LargeUtf8,
+            SqlType::Date => DataType::Date32,
+            SqlType::Time => DataType::Time64(TimeUnit::Microsecond),
+            SqlType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            SqlType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
+            SqlType::Uuid => DataType::FixedSizeBinary(16),
+            SqlType::Array(element) => DataType::new_list(element.arrow(), true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn oids_lead_back_to_their_type() {
+        for info in TYPES {
+            assert_eq!(SqlType::from_oid(info.oid), Some(info.sql_type.clone()));
+            if info.array_oid != 0 {
+                assert_eq!(SqlType::from_oid(info.array_oid), Some(SqlType::Array(Box::new(info.sql_type.clone()))));
+            }
+        }
+    }
+}

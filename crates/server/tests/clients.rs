@@ -1,0 +1,73 @@
+//! Real clients, each with its own library: psql, psycopg 3, asyncpg, node-postgres. tokio-postgres drives the other tests.
+//!
+//! Each client program makes a table and a view, writes and reads with parameters of several types, checks an error's SQLSTATE,
+//! and prints `ok`. scripts/setup installs the libraries and scripts/test says where they are; a missing one fails the test.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::process::Command;
+
+use server::Server;
+
+#[test]
+fn psycopg() {
+    python("psycopg_client.py");
+}
+
+#[test]
+fn asyncpg() {
+    python("asyncpg_client.py");
+}
+
+#[test]
+fn node_postgres() {
+    let server = Server::start();
+    let modules = std::env::var("TIDEWATER_CLIENTS_NODE").unwrap_or_else(|_| format!("{}/node", cache()));
+    let mut command = Command::new("node");
+    command.arg(program("node_client.js")).arg(server.pg_port.to_string()).env("NODE_PATH", format!("{modules}/node_modules"));
+    succeeds(command);
+}
+
+#[test]
+fn psql() {
+    let server = Server::start();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-A", "-t", "-h", "127.0.0.1", "-p", &server.pg_port.to_string(), "-U", "test", "test"]);
+        command.args(arguments);
+        succeeds(command)
+    };
+    run(&["-c", "CREATE TABLE t (id int PRIMARY KEY, name text)"]);
+    run(&["-c", "CREATE MATERIALIZED VIEW v AS SELECT name, count(*) AS n FROM t GROUP BY name"]);
+    run(&["-c", "INSERT INTO t VALUES (1, 'ash'), (2, 'ash')"]);
+    assert_eq!(run(&["-c", "SELECT * FROM v"]), "ash|2\n");
+    assert!(run(&["-c", "\\dt"]).contains("t|table"), "\\dt lists the table");
+    assert!(run(&["-c", "\\dm"]).contains("v|materialized view"), "\\dm lists the view");
+    assert!(run(&["-c", "\\d t"]).contains("id|integer"), "\\d names the columns");
+}
+
+fn python(name: &str) {
+    let server = Server::start();
+    let python = std::env::var("TIDEWATER_CLIENTS_PYTHON").unwrap_or_else(|_| format!("{}/venv-clients/bin/python", cache()));
+    let mut command = Command::new(python);
+    command.arg(program(name)).arg(server.pg_port.to_string());
+    succeeds(command);
+}
+
+fn program(name: &str) -> String {
+    format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where scripts/setup puts what it installs.
+fn cache() -> String {
+    let home = std::env::var("HOME").expect("a home directory");
+    std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{home}/.cache")) + "/tidewater"
+}
+
+fn succeeds(mut command: Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; scripts/setup installs it"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}

@@ -1,0 +1,346 @@
+//! Random tables, queries and changes that PostgreSQL and Tidewater both take. A seed always gives the same world.
+//!
+//! Values come from small domains with many NULLs and duplicates, since that is where answers go wrong. Nothing generated can
+//! overflow, divide by zero or depend on an order, so that an error always means something.
+
+use std::fmt::Write;
+
+/// One world: statements that make the tables, queries over them, and changes to them. The last changes delete everything.
+pub struct World {
+    pub seed: u64,
+    pub tables: Vec<String>,
+    pub schema: Vec<String>,
+    pub queries: Vec<String>,
+    pub changes: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Type {
+    Int,
+    Bigint,
+    Text,
+    Numeric,
+    Bool,
+    Timestamp,
+}
+
+/// A column in scope: what to write for it, and its type.
+#[derive(Clone)]
+struct Column {
+    name: String,
+    of: Type,
+}
+
+const TYPES: [Type; 6] = [Type::Int, Type::Bigint, Type::Text, Type::Numeric, Type::Bool, Type::Timestamp];
+const CHANGES: usize = 6;
+
+impl World {
+    pub fn new(seed: u64, query_count: usize) -> World {
+        let mut random = Random(seed);
+        let tables: Vec<String> = (0..3).map(|table| format!("t{table}")).collect();
+        let schema = tables.iter().enumerate().map(|(index, table)| create_table(table, index == 0)).collect();
+        let mut changes: Vec<String> = vec![insert(&mut random, 0), insert(&mut random, 1), insert(&mut random, 2)];
+        changes.extend((0..CHANGES).map(|_| change(&mut random)));
+        changes.push(tables.iter().map(|table| format!("DELETE FROM {table}")).collect::<Vec<_>>().join("; "));
+        let mut generator = Generator { random, aliases: 0 };
+        let queries = (0..query_count).map(|_| generator.query(2, &[]).0).collect();
+        World { seed, tables, schema, queries, changes }
+    }
+}
+
+fn columns(table: &str) -> Vec<Column> {
+    let column = |name: &str, of| Column { name: format!("{table}.{name}"), of };
+    let mut columns = vec![column("k", Type::Int)];
+    columns.extend(["a", "b", "c", "d", "e", "f"].iter().zip(TYPES).map(|(name, of)| column(name, of)));
+    columns
+}
+
+/// The first table has a primary key, the others may hold a row twice.
+fn create_table(table: &str, keyed: bool) -> String {
+    let key = if keyed { " PRIMARY KEY" } else { "" };
+    format!("CREATE TABLE {table} (k int{key}, a int, b bigint, c text, d numeric(6,2), e boolean, f timestamp)")
+}
+
+fn insert(random: &mut Random, table: usize) -> String {
+    let rows: Vec<String> = (0..random.below(8) + 1)
+        .map(|row| {
+            // Keys that are new to the keyed table most of the time; a clash must be refused by both.
+            let key = if table == 0 { random.below(40) * 10 + row } else { random.below(5) };
+            let values: Vec<String> = TYPES.iter().map(|of| random.value(*of)).collect();
+            format!("({key}, {})", values.join(", "))
+        })
+        .collect();
+    format!("INSERT INTO t{table} VALUES {}", rows.join(", "))
+}
+
+fn change(random: &mut Random) -> String {
+    let table = random.below(3) as usize;
+    let condition = random.pick(&["a = 1", "b > 1", "c = 'ash'", "e", "d IS NULL", "k < 20", "f IS NOT NULL AND a < 3"]);
+    match random.below(5) {
+        0 | 1 => insert(random, table),
+        2 => format!("DELETE FROM t{table} WHERE {condition}"),
+        3 => format!("UPDATE t{table} SET a = a + 1, c = 'elm' WHERE {condition}"),
+        _ => {
+            let (d, e) = (random.value(Type::Numeric), random.value(Type::Bool));
+            format!("UPDATE t{table} SET d = {d}, e = {e}, b = NULL WHERE {condition}")
+        }
+    }
+}
+
+struct Generator {
+    random: Random,
+    aliases: usize,
+}
+
+impl Generator {
+    /// A query and the types of its columns, which are named c0, c1, ..; `outer` are columns it may be correlated with.
+    fn query(&mut self, depth: usize, outer: &[Column]) -> (String, Vec<Type>) {
+        if depth > 0 && self.random.chance(12) {
+            return self.set_operation(depth, outer);
+        }
+        let (from, scope) = self.from(depth);
+        let mut conditions: Vec<String> = Vec::new();
+        if self.random.chance(60) {
+            conditions.push(self.condition(&scope, outer, depth));
+        }
+        if !outer.is_empty() {
+            conditions.push(self.comparison(&scope, outer));
+        }
+        let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        if outer.is_empty() && self.random.chance(45) { self.grouped(from, filter, &scope) } else { self.plain(from, filter, &scope) }
+    }
+
+    fn plain(&mut self, from: String, filter: String, scope: &[Column]) -> (String, Vec<Type>) {
+        let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
+        let mut types = Vec::new();
+        let mut list = Vec::new();
+        for index in 0..self.random.below(3) + 1 {
+            let (text, of) = self.scalar(scope);
+            list.push(format!("{text} AS c{index}"));
+            types.push(of);
+        }
+        (format!("SELECT {distinct}{} FROM {from}{filter}", list.join(", ")), types)
+    }
+
+    fn grouped(&mut self, from: String, filter: String, scope: &[Column]) -> (String, Vec<Type>) {
+        let keys: Vec<Column> = (0..self.random.below(3)).map(|_| self.random.pick(scope).clone()).collect();
+        let mut types: Vec<Type> = keys.iter().map(|key| key.of).collect();
+        let mut list: Vec<String> = keys.iter().enumerate().map(|(index, key)| format!("{} AS c{index}", key.name)).collect();
+        for _ in 0..self.random.below(3) + 1 {
+            let (text, of) = self.aggregate(scope);
+            list.push(format!("{text} AS c{}", list.len()));
+            types.push(of);
+        }
+        let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        let group = if keys.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
+        let having = if self.random.chance(20) { " HAVING count(*) > 1" } else { "" };
+        (format!("SELECT {} FROM {from}{filter}{group}{having}", list.join(", ")), types)
+    }
+
+    fn aggregate(&mut self, scope: &[Column]) -> (String, Type) {
+        let column = self.random.pick(scope).clone();
+        let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
+        let filter = if self.random.chance(15) { format!(" FILTER (WHERE {})", self.simple(scope)) } else { String::new() };
+        let name = &column.name;
+        match (self.random.below(6), column.of) {
+            (0, _) => (format!("count(*){filter}"), Type::Bigint),
+            (1, Type::Bool) => (format!("bool_or({name}){filter}"), Type::Bool),
+            (2, Type::Bool) => (format!("bool_and({name}){filter}"), Type::Bool),
+            (1 | 2, Type::Int) => (format!("sum({distinct}{name}){filter}"), Type::Bigint),
+            (1, Type::Bigint | Type::Numeric) => (format!("sum({distinct}{name}){filter}"), Type::Numeric),
+            (2, Type::Bigint | Type::Numeric) => (format!("avg({distinct}{name}){filter}"), Type::Numeric),
+            (3 | 4, of) if of != Type::Bool => {
+                let function = self.random.pick(&["min", "max"]);
+                (format!("{function}({name}){filter}"), of)
+            }
+            _ => (format!("count({distinct}{name}){filter}"), Type::Bigint),
+        }
+    }
+
+    fn set_operation(&mut self, depth: usize, outer: &[Column]) -> (String, Vec<Type>) {
+        let (left, types) = self.plain_of(depth - 1, outer, None);
+        let (right, _) = self.plain_of(depth - 1, outer, Some(&types));
+        let operator = self.random.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
+        (format!("{left} {operator} {right}"), types)
+    }
+
+    /// A SELECT with columns of the given types, or of any.
+    fn plain_of(&mut self, depth: usize, outer: &[Column], types: Option<&[Type]>) -> (String, Vec<Type>) {
+        let (from, scope) = self.from(depth);
+        let filter = if self.random.chance(60) { format!(" WHERE {}", self.condition(&scope, outer, 0)) } else { String::new() };
+        let Some(types) = types else { return self.plain(from, filter, &scope) };
+        let list: Vec<String> = types
+            .iter()
+            .enumerate()
+            .map(|(index, of)| {
+                let fitting: Vec<Column> = scope.iter().filter(|column| column.of == *of).cloned().collect();
+                let text = if fitting.is_empty() { self.random.typed(*of) } else { self.random.pick(&fitting).name.clone() };
+                format!("{text} AS c{index}")
+            })
+            .collect();
+        (format!("SELECT {} FROM {from}{filter}", list.join(", ")), types.to_vec())
+    }
+
+    fn from(&mut self, depth: usize) -> (String, Vec<Column>) {
+        let (mut text, mut scope) = self.item(depth);
+        for _ in 0..[0, 0, 1, 1, 2][self.random.below(5) as usize] {
+            let (right, right_scope) = self.item(depth.saturating_sub(1));
+            let kind = self.random.pick(&["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]);
+            let Some(equality) = self.equality(&scope, &right_scope) else { continue };
+            let condition = match *kind {
+                "CROSS JOIN" => String::new(),
+                // PostgreSQL takes only plain equalities there.
+                "FULL JOIN" => format!(" ON {equality}"),
+                _ if self.random.chance(25) => format!(" ON {equality} AND {}", self.comparison(&scope, &right_scope)),
+                "JOIN" if self.random.chance(15) => format!(" ON {}", self.comparison(&scope, &right_scope)),
+                _ => format!(" ON {equality}"),
+            };
+            write!(text, " {kind} {right}{condition}").expect("writing to memory");
+            scope.extend(right_scope);
+        }
+        (text, scope)
+    }
+
+    fn item(&mut self, depth: usize) -> (String, Vec<Column>) {
+        let alias = format!("x{}", self.aliases);
+        self.aliases += 1;
+        if depth > 0 && self.random.chance(25) {
+            let (query, types) = self.query(depth - 1, &[]);
+            let scope = types.iter().enumerate().map(|(index, of)| Column { name: format!("{alias}.c{index}"), of: *of });
+            return (format!("({query}) AS {alias}"), scope.collect());
+        }
+        (format!("t{} AS {alias}", self.random.below(3)), columns(&alias))
+    }
+
+    fn equality(&mut self, left: &[Column], right: &[Column]) -> Option<String> {
+        let pairs: Vec<(&Column, &Column)> =
+            left.iter().flat_map(|l| right.iter().filter(|r| r.of == l.of).map(move |r| (l, r))).collect();
+        (!pairs.is_empty()).then(|| {
+            let (left, right) = self.random.pick(&pairs);
+            format!("{} = {}", left.name, right.name)
+        })
+    }
+
+    /// A comparison between a column of each side, or with a constant where no types fit.
+    fn comparison(&mut self, left: &[Column], right: &[Column]) -> String {
+        let operator = self.random.pick(&["=", "<>", "<", ">=", "IS DISTINCT FROM"]);
+        let pairs: Vec<(&Column, &Column)> =
+            left.iter().flat_map(|l| right.iter().filter(|r| r.of == l.of).map(move |r| (l, r))).collect();
+        match pairs.is_empty() {
+            true => self.simple(left),
+            false => {
+                let (left, right) = self.random.pick(&pairs);
+                format!("{} {operator} {}", left.name, right.name)
+            }
+        }
+    }
+
+    fn simple(&mut self, scope: &[Column]) -> String {
+        let column = self.random.pick(scope).clone();
+        match self.random.below(4) {
+            0 => format!("{} IS NULL", column.name),
+            1 => format!("{} IN ({}, {})", column.name, self.random.typed(column.of), self.random.typed(column.of)),
+            _ => {
+                let operator = self.random.pick(&["=", "<>", "<", "<=", ">", ">="]);
+                format!("{} {operator} {}", column.name, self.random.typed(column.of))
+            }
+        }
+    }
+
+    fn condition(&mut self, scope: &[Column], outer: &[Column], depth: usize) -> String {
+        match self.random.below(10) {
+            0 => format!("NOT ({})", self.simple(scope)),
+            1 => format!("({} OR {})", self.simple(scope), self.simple(scope)),
+            2 => format!("({} AND {})", self.simple(scope), self.simple(scope)),
+            3 if depth > 0 => {
+                let (query, _) = self.query(0, scope);
+                format!("{}EXISTS ({query})", self.random.pick(&["", "NOT "]))
+            }
+            4 if depth > 0 => {
+                let column = self.random.pick(scope).clone();
+                let correlated = if self.random.chance(50) { scope } else { &[] };
+                let (query, _) = self.plain_of(0, correlated, Some(&[column.of]));
+                format!("{} {}IN ({query})", column.name, self.random.pick(&["", "NOT "]))
+            }
+            5 if depth > 0 => {
+                let (query, of) = self.scalar_subquery(scope);
+                let fitting: Vec<Column> = scope.iter().filter(|column| column.of == of).cloned().collect();
+                match fitting.is_empty() {
+                    true => self.simple(scope),
+                    false => format!("{} >= {query}", self.random.pick(&fitting).name),
+                }
+            }
+            6 if !outer.is_empty() => self.comparison(scope, outer),
+            _ => self.simple(scope),
+        }
+    }
+
+    /// An aggregate over a table, correlated with the scope half of the time: one row always.
+    fn scalar_subquery(&mut self, scope: &[Column]) -> (String, Type) {
+        let (from, inner) = self.item(0);
+        let (aggregate, of) = self.aggregate(&inner);
+        let filter =
+            if self.random.chance(50) { format!(" WHERE {}", self.comparison(&inner, scope)) } else { String::new() };
+        (format!("(SELECT {aggregate} FROM {from}{filter})"), of)
+    }
+
+    fn scalar(&mut self, scope: &[Column]) -> (String, Type) {
+        let column = self.random.pick(scope).clone();
+        let name = &column.name;
+        match (self.random.below(12), column.of) {
+            (0, Type::Int) => (format!("{name} + 1"), Type::Int),
+            (1, Type::Int) => (format!("{name} * 2 - 3"), Type::Int),
+            (0, Type::Numeric) => (format!("{name} * 1.5"), Type::Numeric),
+            (0, Type::Text) => (format!("upper({name})"), Type::Text),
+            (1, Type::Text) => (format!("{name} || '!'"), Type::Text),
+            (2, Type::Text) => (format!("length({name})"), Type::Int),
+            (3, of) => (format!("coalesce({name}, {})", self.random.typed(of)), of),
+            (4, of) => (format!("CASE WHEN {} THEN {name} END", self.simple(scope)), of),
+            (5, _) => (format!("({name} IS NULL)"), Type::Bool),
+            (6, _) => self.scalar_subquery(scope),
+            (_, of) => (name.clone(), of),
+        }
+    }
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<'a, X>(&mut self, items: &'a [X]) -> &'a X {
+        &items[self.below(items.len() as u64) as usize]
+    }
+
+    /// A literal for a column of this type; one in five is NULL.
+    fn value(&mut self, of: Type) -> String {
+        if self.chance(20) { "NULL".to_string() } else { self.typed(of) }
+    }
+
+    /// A literal of exactly this type, never NULL.
+    fn typed(&mut self, of: Type) -> String {
+        match of {
+            Type::Int => self.below(5).to_string(),
+            Type::Bigint => format!("{}::bigint", self.below(5)),
+            Type::Text => format!("'{}'::text", self.pick(&["ash", "elm", "Oak", "fir", ""])),
+            Type::Numeric => format!("{}.{:02}::numeric(6,2)", self.below(4), self.below(4) * 25),
+            Type::Bool => self.pick(&["true", "false"]).to_string(),
+            Type::Timestamp => format!("timestamp '2026-01-0{} 10:00:00'", self.below(4) + 1),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Functions in FROM: TUMBLE and HOP over a relation, generate_series, unnest, and any scalar function as one row.
+//!
+//! A function's arguments may read the items before it, without LATERAL being said.
+
+use datafusion::common::{Column, ScalarValue, UnnestOptions};
+use datafusion::functions_nested::range::gen_series_udf;
+use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF, Unnest, lit};
+use repr::{PgError, SqlState, SqlType};
+use sqlparser::ast;
+use std::sync::Arc;
+
+use super::Binder;
+use super::build::{any_expr, extend, internal, one_row, project};
+use super::expr::Clause;
+use super::from::{Item, name_text};
+use super::function::constant;
+use super::query::{Output, OutputColumn};
+use super::scope::{Env, Scope, ScopeColumn, fold};
+use crate::cast::{CastContext, cast, common_type};
+use crate::typed::TypedExpr;
+
+pub(crate) mod window_udf;
+
+use window_udf::{WindowFunction, WindowPart};
+
+impl Binder<'_> {
+    /// `name(args)` in FROM. `env` sees the items before it.
+    pub(crate) fn bind_table_function(
+        &self,
+        name: &ast::ObjectName,
+        args: &[ast::FunctionArg],
+        with_ordinality: bool,
+        alias: Option<&ast::TableAlias>,
+        env: &Env,
+    ) -> Result<Item, PgError> {
+        if with_ordinality {
+            return Err(PgError::unsupported("WITH ORDINALITY"));
+        }
+        let text = name_text(name);
+        let function = text.strip_prefix("pg_catalog.").unwrap_or(&text).to_string();
+        let args = positional(args, &function)?;
+        match function.as_str() {
+            "tumble" => self.bind_window(&args, alias, env, false),
+            "hop" => self.bind_window(&args, alias, env, true),
+            "generate_series" => self.bind_generate_series(&args, alias, env),
+            "unnest" => {
+                let exprs: Vec<ast::Expr> = args.into_iter().cloned().collect();
+                self.bind_unnest(&exprs, false, alias, env)
+            }
+            _ => {
+                let mut bound = Vec::new();
+                for arg in &args {
+                    bound.push(self.bind_expr(arg, env, Clause::FromFunction)?);
+                }
+                let typed = self.call(&function, bound)?;
+                let mut expr = typed.expr.clone();
+                let plan = self.resolve_subqueries(one_row(), &mut [&mut expr])?;
+                let (expr, column) = self.named(expr);
+                let typed = TypedExpr { expr: Expr::Column(column), ..typed };
+                self.function_item(project(plan, vec![expr])?, typed, &function, alias)
+            }
+        }
+    }
+
+    /// `unnest(array)` in FROM.
+    pub(crate) fn bind_unnest(
+        &self,
+        exprs: &[ast::Expr],
+        with_ordinality: bool,
+        alias: Option<&ast::TableAlias>,
+        env: &Env,
+    ) -> Result<Item, PgError> {
+        if with_ordinality {
+            return Err(PgError::unsupported("WITH ORDINALITY"));
+        }
+        let [expr] = exprs else { return Err(PgError::unsupported("unnest of several arrays")) };
+        let typed = self.bind_expr(expr, env, Clause::FromFunction)?;
+        let SqlType::Array(element) = typed.sql_type.clone() else {
+            let message = format!("function unnest({}) does not exist", typed.sql_type.sql_name());
+            return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
+        };
+        let plan = self.unnested(typed.expr)?;
+        let typed = TypedExpr { expr: plan.1, sql_type: *element, typmod: typed.typmod };
+        self.function_item(plan.0, typed, "unnest", alias)
+    }
+
+    fn bind_generate_series(
+        &self,
+        args: &[&ast::Expr],
+        alias: Option<&ast::TableAlias>,
+        env: &Env,
+    ) -> Result<Item, PgError> {
+        let mut bound = Vec::new();
+        for arg in args {
+            bound.push(self.bind_expr(arg, env, Clause::FromFunction)?);
+        }
+        let (list, element) = series(bound)?;
+        let (plan, column) = self.unnested(list)?;
+        let (expr, column) =
+            self.named(cast(TypedExpr::new(column, SqlType::Int8), &element, -1, CastContext::Explicit)?.expr);
+        let typed = TypedExpr::new(Expr::Column(column), element);
+        self.function_item(project(plan, vec![expr])?, typed, "generate_series", alias)
+    }
+
+    /// One row an element of `list`, and the column that holds it.
+    fn unnested(&self, list: Expr) -> Result<(LogicalPlan, Expr), PgError> {
+        let mut list = list;
+        let plan = self.resolve_subqueries(one_row(), &mut [&mut list])?;
+        let (expr, column) = self.named(list);
+        let plan = unnest(project(plan, vec![expr])?, column.clone())?;
+        Ok((plan, Expr::Column(column)))
+    }
+
+    /// A function's rows as a relation: it and its one column take the alias's name.
+    fn function_item(
+        &self,
+        plan: LogicalPlan,
+        typed: TypedExpr,
+        function: &str,
+        alias: Option<&ast::TableAlias>,
+    ) -> Result<Item, PgError> {
+        let name = alias.map_or_else(|| function.to_string(), |alias| fold(&alias.name));
+        let column = OutputColumn { name: name.clone(), typed, nullable: true, constant: None };
+        let output = Output { plan, columns: vec![column] };
+        match alias {
+            Some(alias) => self.aliased(output, alias),
+            None => {
+                let scope = output.scope(&name);
+                Ok((output.plan, scope))
+            }
+        }
+    }
+
+    /// `TUMBLE(t, ts, size [, offset])` and `HOP(t, ts, slide, size [, offset])`: t's columns, `window_start`, `window_end`.
+    fn bind_window(
+        &self,
+        args: &[&ast::Expr],
+        alias: Option<&ast::TableAlias>,
+        env: &Env,
+        hop: bool,
+    ) -> Result<Item, PgError> {
+        let function = if hop { "HOP" } else { "TUMBLE" };
+        let usage = if hop {
+            "HOP(relation, time column, slide, size [, offset])"
+        } else {
+            "TUMBLE(relation, time column, size [, offset])"
+        };
+        let wanted = if hop { 4..=5 } else { 3..=4 };
+        if !wanted.contains(&args.len()) {
+            return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, format!("{function} takes {usage}")));
+        }
+        let (plan, scope) = self.window_input(args[0], env, function)?;
+        let over = Env::Scope { scope: &scope, parent: &Env::Root };
+        let time = self.bind_expr(args[1], &over, Clause::FromFunction)?;
+        let time = match time.sql_type {
+            SqlType::Timestamp | SqlType::Timestamptz => time,
+            SqlType::Date => cast(time, &SqlType::Timestamp, -1, CastContext::Implicit)?,
+            other => {
+                return Err(PgError::new(
+                    SqlState::DATATYPE_MISMATCH,
+                    format!("{function} needs a column of type timestamp, not {}", other.sql_name()),
+                ));
+            }
+        };
+        let mut lengths = Vec::new();
+        for arg in &args[2..] {
+            lengths.push(self.window_length(arg, function)?);
+        }
+        let (slide, size, offset) = match lengths.as_slice() {
+            [size] => (*size, *size, 0),
+            [size, offset] if !hop => (*size, *size, *offset),
+            [slide, size] => (*slide, *size, 0),
+            [slide, size, offset] => (*slide, *size, *offset),
+            _ => return Err(PgError::internal("window arguments were counted wrong")),
+        };
+        if slide <= 0 || size <= 0 {
+            let message = format!("{function} needs a size greater than zero");
+            return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        }
+        if size / slide > 10_000 {
+            let message = format!("{function} would put each row into {} windows", size / slide);
+            return Err(PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+        }
+
+        let part = |part: WindowPart, time: Expr| {
+            ScalarUDF::from(WindowFunction::new(part)).call(vec![time, lit(slide), lit(size), lit(offset)])
+        };
+        let sql_type = time.sql_type.clone();
+        let (plan, start) = if hop {
+            let (starts, column) = self.named(part(WindowPart::HopStarts, time.expr));
+            (unnest(extend(plan, vec![starts])?, column.clone())?, column)
+        } else {
+            let (start, column) = self.named(part(WindowPart::TumbleStart, time.expr));
+            (extend(plan, vec![start])?, column)
+        };
+        let (end, end_column) = self.named(part(WindowPart::End, Expr::Column(start.clone())));
+        let plan = extend(plan, vec![end])?;
+
+        let mut columns: Vec<ScopeColumn> = scope.visible.iter().map(|visible| visible.column.clone()).collect();
+        for (name, column) in [("window_start", start), ("window_end", end_column)] {
+            columns.push(ScopeColumn {
+                name: name.to_string(),
+                typed: TypedExpr::new(Expr::Column(column), sql_type.clone()),
+                nullable: true,
+            });
+        }
+        // Without an alias the relation keeps its name: `FROM TUMBLE(bid, ..) WHERE bid.price > 3`.
+        let name = scope.relations.first().map(|relation| relation.name.clone()).unwrap_or_default();
+        let name = alias.map_or(name, |alias| fold(&alias.name));
+        let scope = Scope::of_relation(&name, None, columns, None);
+        match alias {
+            Some(alias) if !alias.columns.is_empty() => self.aliased(super::query::star_output(plan, &scope), alias),
+            _ => Ok((plan, scope)),
+        }
+    }
+
+    fn window_input(&self, expr: &ast::Expr, env: &Env, function: &str) -> Result<Item, PgError> {
+        let relation = |idents: &[ast::Ident]| {
+            ast::ObjectName(idents.iter().cloned().map(ast::ObjectNamePart::Identifier).collect())
+        };
+        match expr {
+            ast::Expr::Identifier(ident) => self.bind_relation(&relation(std::slice::from_ref(ident)), None, env),
+            ast::Expr::CompoundIdentifier(idents) => self.bind_relation(&relation(idents), None, env),
+            ast::Expr::Nested(inner) => self.window_input(inner, env, function),
+            ast::Expr::Subquery(query) => {
+                let output = self.bind_query(query, env, false)?;
+                let scope = output.scope("");
+                Ok((output.plan, scope))
+            }
+            _ => Err(PgError::new(
+                SqlState::SYNTAX_ERROR,
+                format!("the first argument of {function} must be a relation or a subquery"),
+            )),
+        }
+    }
+
+    /// A constant interval in microseconds.
+    fn window_length(&self, expr: &ast::Expr, function: &str) -> Result<i64, PgError> {
+        let typed = self.bind_expr(expr, &Env::Root, Clause::FromFunction)?;
+        let typed = cast(typed, &SqlType::Interval, -1, CastContext::Implicit)?;
+        match constant(&typed.expr)? {
+            Some(ScalarValue::IntervalMonthDayNano(Some(length))) if length.months == 0 => {
+                Ok(i64::from(length.days) * 86_400_000_000 + length.nanoseconds / 1_000)
+            }
+            Some(ScalarValue::IntervalMonthDayNano(Some(_))) => Err(PgError::new(
+                SqlState::INVALID_PARAMETER_VALUE,
+                format!("{function} needs an interval of days or less: months differ in length"),
+            )),
+            _ => Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, format!("{function} needs a constant interval"))),
+        }
+    }
+}
+
+/// The list that `generate_series(start, stop [, step])` runs through, of bigint, and the type of its elements in SQL.
+pub(crate) fn series(args: Vec<TypedExpr>) -> Result<(Expr, SqlType), PgError> {
+    if !(2..=3).contains(&args.len()) {
+        return Err(PgError::new(
+            SqlState::UNDEFINED_FUNCTION,
+            format!("function generate_series with {} arguments does not exist", args.len()),
+        ));
+    }
+    let inputs: Vec<&TypedExpr> = args.iter().collect();
+    let element = match common_type("generate_series", &inputs)? {
+        SqlType::Int2 | SqlType::Int4 => SqlType::Int4,
+        SqlType::Int8 => SqlType::Int8,
+        other => return Err(PgError::unsupported(format!("generate_series of type {}", other.sql_name()))),
+    };
+    let mut exprs = Vec::new();
+    for arg in args {
+        exprs.push(cast(arg, &SqlType::Int8, -1, CastContext::Implicit)?.expr);
+    }
+    match exprs.get(2) {
+        None => exprs.push(lit(1i64)),
+        Some(step) => {
+            if matches!(constant(step)?, Some(ScalarValue::Int64(Some(0)))) {
+                return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, "step size cannot equal zero"));
+            }
+        }
+    }
+    Ok((gen_series_udf().call(exprs), element))
+}
+
+/// One row an element of the list in `column`, which becomes the element. No row for NULL or an empty list.
+pub(crate) fn unnest(plan: LogicalPlan, column: Column) -> Result<LogicalPlan, PgError> {
+    let options = UnnestOptions::new().with_preserve_nulls(false);
+    Unnest::try_new(Arc::new(plan), vec![column], options).map(LogicalPlan::Unnest).map_err(internal)
+}
+
+/// The arguments of a call in FROM, which has no use for names or `*`.
+fn positional<'e>(args: &'e [ast::FunctionArg], function: &str) -> Result<Vec<&'e ast::Expr>, PgError> {
+    args.iter()
+        .map(|arg| match arg {
+            ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => Ok(expr),
+            _ => Err(PgError::unsupported(format!("this argument of {function}"))),
+        })
+        .collect()
+}
+
+/// Whether `expr` reads no row at all.
+pub(crate) fn is_constant(expr: &Expr) -> bool {
+    !any_expr(expr, |expr| matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Placeholder(_)))
+}

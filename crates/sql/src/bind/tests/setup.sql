@@ -1,0 +1,17 @@
+CREATE TABLE t (a int, b int, c text);
+INSERT INTO t VALUES (1, 10, 'x'), (2, 20, 'y'), (2, NULL, 'y'), (3, 30, NULL), (NULL, 40, 'z');
+CREATE TABLE u (a int, d int);
+INSERT INTO u VALUES (1, 100), (1, 101), (3, NULL), (4, 400), (NULL, 500);
+CREATE TABLE nothing (a int, d int);
+CREATE TABLE p (id int PRIMARY KEY, name text NOT NULL, grp int, price numeric);
+INSERT INTO p VALUES (1, 'ant', 1, 1.50), (2, 'bee', 1, 2.5), (3, 'cat', 2, 10), (4, 'dog', NULL, 0.1), (5, 'eel', 2, NULL);
+CREATE TABLE s (x int NOT NULL, y int NOT NULL);
+INSERT INTO s VALUES (1, 1), (1, 2), (2, 1), (5, 3);
+CREATE TABLE num (k numeric, v int);
+INSERT INTO num VALUES (1.0, 1), (1.00, 2), (2, 3), (NULL, 4), (NULL, 5);
+CREATE TABLE ev (id int, ts timestamp, v int);
+INSERT INTO ev VALUES (1, '2024-01-01 00:00:00', 5), (2, '2024-01-01 00:04:59', 6), (3, '2024-01-01 00:05:00', 7), (4, NULL, 8);
+CREATE TABLE big (k bigint, w smallint, f double precision);
+INSERT INTO big VALUES (1, 1, 0.5), (2, 2, -0.0), (2, 3, 0.0), (NULL, 4, NULL);
+CREATE VIEW v AS SELECT a, count(*) AS n, max(b) AS m FROM t GROUP BY a;
+CREATE VIEW vv AS SELECT v.a AS k, u.d FROM v LEFT JOIN u ON u.a = v.a;

@@ -1,0 +1,616 @@
+//! Functions about the catalog, the session and the time: what psql's `\d` and drivers' introspection call, and `now()`.
+//!
+//! A call is bound without what it needs to know. Before a plan runs, [`attach`] gives every such call a [`Snapshot`] of the
+//! catalog and the session; a plan that is maintained never gets one, so there the call is refused by its volatility. They
+//! work row by row: these relations are small.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder};
+use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, UInt32Type};
+use catalog::system::{Snapshot, constraint_definition, index_definition, quote_identifier};
+use catalog::{Catalog, Object, ObjectKind};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use repr::{ObjectId, PgError, SqlState, SqlType};
+
+use crate::cast::{CastContext, cast};
+use crate::typed::TypedExpr;
+
+/// One overload: its arguments by `pg_type` name, its result, and what computes a row of it.
+struct Function {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    result: &'static str,
+    /// Whether a NULL argument makes the result NULL.
+    strict: bool,
+    call: fn(&Snapshot, &[Value]) -> Result<Value, PgError>,
+}
+
+/// One argument or result of a row.
+#[derive(Clone, Debug, PartialEq)]
+enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Oid(u32),
+    Text(String),
+    Texts(Vec<String>),
+}
+
+impl Value {
+    fn oid(&self) -> ObjectId {
+        match self {
+            Value::Oid(oid) => ObjectId(*oid),
+            Value::Int(int) => ObjectId(*int as u32),
+            _ => ObjectId(0),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Value::Text(text) => text,
+            _ => "",
+        }
+    }
+}
+
+fn text(value: impl Into<String>) -> Result<Value, PgError> {
+    Ok(Value::Text(value.into()))
+}
+
+fn optional(value: Option<String>) -> Result<Value, PgError> {
+    Ok(value.map_or(Value::Null, Value::Text))
+}
+
+macro_rules! functions {
+    ($($name:literal ($($argument:literal),*) -> $result:literal $strict:ident = $call:expr;)*) => {
+        &[$(Function {
+            name: $name, arguments: &[$($argument),*], result: $result, strict: $strict, call: $call,
+        }),*]
+    };
+}
+
+const STRICT: bool = true;
+const LAX: bool = false;
+
+/// Every overload. Alphabetical; more specific argument types first.
+#[rustfmt::skip]
+static FUNCTIONS: &[Function] = functions! {
+    "clock_timestamp"() -> "timestamptz" LAX = |_, _| Ok(Value::Int(
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
+    ));
+    "col_description"("oid", "int4") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "current_catalog"() -> "name" LAX = |snapshot, _| text(&snapshot.database);
+    "current_date"() -> "date" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?.div_euclid(86_400_000_000)));
+    "current_database"() -> "name" LAX = |snapshot, _| text(&snapshot.database);
+    "current_role"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
+    "current_schema"() -> "name" LAX = |_, _| text("public");
+    "current_schemas"("bool") -> "_name" STRICT = |_, arguments| {
+        let mut schemas = vec!["public".to_string()];
+        if arguments[0] == Value::Bool(true) {
+            schemas.insert(0, "pg_catalog".to_string());
+        }
+        Ok(Value::Texts(schemas))
+    };
+    "current_setting"("text") -> "text" STRICT = |snapshot, arguments| setting(snapshot, arguments[0].text());
+    "current_setting"("text", "bool") -> "text" STRICT = |snapshot, arguments| {
+        match setting(snapshot, arguments[0].text()) {
+            Err(_) if arguments[1] == Value::Bool(true) => Ok(Value::Null),
+            found => found,
+        }
+    };
+    "current_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
+    "current_user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
+    "format_type"("oid", "int4") -> "text" LAX = |_, arguments| match (&arguments[0], &arguments[1]) {
+        (Value::Null, _) => Ok(Value::Null),
+        (oid, Value::Int(typmod)) => text(type_name(oid.oid().0, *typmod as i32)),
+        (oid, _) => text(type_name(oid.oid().0, -1)),
+    };
+    "has_any_column_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "has_column_privilege"("text", "text", "text") -> "bool" STRICT = allowed;
+    "has_database_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "has_database_privilege"("text", "text", "text") -> "bool" STRICT = allowed;
+    "has_function_privilege"("oid", "text") -> "bool" STRICT = allowed;
+    "has_schema_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "has_schema_privilege"("oid", "text") -> "bool" STRICT = allowed;
+    "has_schema_privilege"("text", "text", "text") -> "bool" STRICT = allowed;
+    "has_sequence_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "has_table_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "has_table_privilege"("oid", "text") -> "bool" STRICT = allowed;
+    "has_table_privilege"("text", "text", "text") -> "bool" STRICT = allowed;
+    "has_tablespace_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "has_type_privilege"("text", "text") -> "bool" STRICT = allowed;
+    "inet_client_addr"() -> "text" LAX = |_, _| Ok(Value::Null);
+    "inet_client_port"() -> "int4" LAX = |_, _| Ok(Value::Null);
+    "inet_server_addr"() -> "text" LAX = |_, _| Ok(Value::Null);
+    "inet_server_port"() -> "int4" LAX = |_, _| Ok(Value::Null);
+    "localtime"() -> "time" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?.rem_euclid(86_400_000_000)));
+    "localtimestamp"() -> "timestamp" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?));
+    "now"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
+    "obj_description"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "obj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_backend_pid"() -> "int4" LAX = |snapshot, _| Ok(Value::Int(snapshot.process_id as i64));
+    "pg_char_to_encoding"("name") -> "int4" STRICT = |_, arguments| {
+        Ok(Value::Int(if arguments[0].text().replace('-', "").eq_ignore_ascii_case("utf8") { 6 } else { -1 }))
+    };
+    "pg_client_encoding"() -> "name" LAX = |_, _| text("UTF8");
+    "pg_collation_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "pg_database_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_database_size"("name") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_encoding_to_char"("int4") -> "name" STRICT = |_, arguments| {
+        text(if arguments[0] == Value::Int(6) { "UTF8" } else { "" })
+    };
+    "pg_function_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "pg_get_constraintdef"("oid") -> "text" STRICT = |snapshot, arguments| {
+        optional(constraint_definition(&snapshot.catalog, arguments[0].oid().0))
+    };
+    "pg_get_constraintdef"("oid", "bool") -> "text" STRICT = |snapshot, arguments| {
+        optional(constraint_definition(&snapshot.catalog, arguments[0].oid().0))
+    };
+    "pg_get_expr"("text", "oid") -> "text" STRICT = |_, arguments| Ok(arguments[0].clone());
+    "pg_get_expr"("text", "oid", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[0].clone());
+    "pg_get_function_arguments"("oid") -> "text" STRICT = |_, _| text("");
+    "pg_get_function_identity_arguments"("oid") -> "text" STRICT = |_, _| text("");
+    "pg_get_function_result"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_functiondef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_indexdef"("oid") -> "text" STRICT = |snapshot, arguments| {
+        optional(index_definition(&snapshot.catalog, arguments[0].oid().0))
+    };
+    "pg_get_indexdef"("oid", "int4", "bool") -> "text" STRICT = index_column;
+    "pg_get_partkeydef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_ruledef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_ruledef"("oid", "bool") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_serial_sequence"("text", "text") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_statisticsobjdef_columns"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_triggerdef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_triggerdef"("oid", "bool") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_userbyid"("oid") -> "name" STRICT = |_, arguments| text(match arguments[0].oid().0 {
+        catalog::system::OWNER_OID => catalog::system::OWNER_NAME.to_string(),
+        other => format!("unknown (OID={other})"),
+    });
+    "pg_get_viewdef"("oid") -> "text" STRICT = |snapshot, arguments| {
+        optional(view_definition(&snapshot.catalog, arguments[0].oid()))
+    };
+    "pg_get_viewdef"("oid", "bool") -> "text" STRICT = |snapshot, arguments| {
+        optional(view_definition(&snapshot.catalog, arguments[0].oid()))
+    };
+    "pg_get_viewdef"("text") -> "text" STRICT = |snapshot, arguments| {
+        let object = named(&snapshot.catalog, arguments[0].text());
+        optional(object.and_then(|object| view_definition(&snapshot.catalog, object.id)))
+    };
+    "pg_indexes_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_is_in_recovery"() -> "bool" LAX = |_, _| Ok(Value::Bool(false));
+    "pg_is_other_temp_schema"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
+    "pg_my_temp_schema"() -> "oid" LAX = |_, _| Ok(Value::Oid(0));
+    "pg_opclass_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "pg_operator_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "pg_relation_filenode"("oid") -> "oid" STRICT = |_, _| Ok(Value::Null);
+    "pg_relation_is_publishable"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
+    "pg_relation_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_relation_size"("oid", "text") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_size_pretty"("int8") -> "text" STRICT = |_, arguments| text(match &arguments[0] {
+        Value::Int(bytes) => pretty_size(*bytes),
+        _ => String::new(),
+    });
+    "pg_statistics_obj_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "pg_table_is_visible"("oid") -> "bool" STRICT = |snapshot, arguments| {
+        Ok(snapshot.catalog.get(arguments[0].oid()).map_or(Value::Null, |object| {
+            let found = snapshot.catalog.resolve(None, &object.name);
+            Value::Bool(found.is_some_and(|found| found.id == object.id))
+        }))
+    };
+    "pg_table_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_tablespace_location"("oid") -> "text" STRICT = |_, _| text("");
+    "pg_total_relation_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
+    "pg_ts_config_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "pg_type_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
+    "regclassin"("text") -> "regclass" STRICT = |snapshot, arguments| regclass(&snapshot.catalog, arguments[0].text());
+    "regclassout"("regclass") -> "text" STRICT = |snapshot, arguments| text(class_name(&snapshot.catalog, arguments[0].oid()));
+    "regtypeout"("regtype") -> "text" STRICT = |_, arguments| text(type_name(arguments[0].oid().0, -1));
+    "row_security_active"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
+    "session_user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
+    "shobj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "statement_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.statement_us));
+    "to_regclass"("text") -> "regclass" STRICT = |snapshot, arguments| {
+        Ok(regclass(&snapshot.catalog, arguments[0].text()).unwrap_or(Value::Null))
+    };
+    "transaction_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
+    "txid_current"() -> "int8" LAX = |_, _| Ok(Value::Int(1));
+    "user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
+    "version"() -> "text" LAX = |_, _| text(concat!(
+        "PostgreSQL 15.0 (Tidewater ", env!("CARGO_PKG_VERSION"), ")"
+    ));
+};
+
+/// Whether a function of this name is here.
+pub fn is_function(name: &str) -> bool {
+    FUNCTIONS.iter().any(|function| function.name == name)
+}
+
+/// The names of all that are here, each once.
+pub fn names() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    names.dedup();
+    names
+}
+
+/// A call, its arguments cast to the first overload that takes them. Errors: `42883`.
+pub fn resolve(name: &str, arguments: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
+    let overloads = FUNCTIONS.iter().filter(|function| {
+        function.name == name && function.arguments.len() == arguments.len()
+    });
+    for function in overloads {
+        let cast_all = arguments.iter().zip(function.arguments).map(|(argument, wanted)| accept(argument, wanted));
+        if let Some(arguments) = cast_all.collect::<Option<Vec<Expr>>>() {
+            let sql_type = type_named(function.result);
+            let call = Expr::ScalarFunction(ScalarFunction::new_udf(udf(function, None), arguments));
+            return Ok(TypedExpr::new(call, sql_type));
+        }
+    }
+    let types: Vec<String> = arguments.iter().map(|argument| argument.sql_type.sql_name()).collect();
+    let message = format!("function {name}({}) does not exist", types.join(", "));
+    Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(
+        "No function matches the given name and argument types. You might need to add explicit type casts.",
+    ))
+}
+
+/// `argument` as `wanted`, if it goes there without being asked to.
+fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
+    let wanted = type_named(wanted);
+    let is_integer = |sql_type: &SqlType| matches!(sql_type, SqlType::Int2 | SqlType::Int4 | SqlType::Int8);
+    let is_oid = |sql_type: &SqlType| matches!(sql_type, SqlType::Oid | SqlType::Regclass | SqlType::Regtype);
+    let is_text = |sql_type: &SqlType| {
+        matches!(sql_type, SqlType::Text | SqlType::Name | SqlType::Varchar | SqlType::Bpchar)
+    };
+    let fits = argument.sql_type == wanted
+        || argument.is_unknown()
+        || (is_oid(&argument.sql_type) && is_oid(&wanted))
+        || (is_integer(&argument.sql_type) && (is_oid(&wanted) || is_integer(&wanted)))
+        || (is_text(&argument.sql_type) && is_text(&wanted));
+    if !fits {
+        return None;
+    }
+    // The storage of these is the same: no cast.
+    if argument.sql_type.arrow() == wanted.arrow() && !argument.is_unknown() {
+        return Some(argument.expr.clone());
+    }
+    cast(argument.clone(), &wanted, -1, CastContext::Explicit).ok().map(|typed| typed.expr)
+}
+
+fn type_named(name: &str) -> SqlType {
+    let scalar = |name: &str| {
+        repr::types::TYPES.iter().find(|info| info.name == name).map_or(SqlType::Text, |info| info.sql_type.clone())
+    };
+    match name.strip_prefix('_') {
+        Some(element) => SqlType::Array(Box::new(scalar(element))),
+        None => scalar(name),
+    }
+}
+
+/// Gives every call in `plan` the snapshot. `snapshot` is asked for at most once, and only if there is a call.
+pub fn attach(plan: LogicalPlan, snapshot: impl Fn() -> Snapshot) -> Result<LogicalPlan, DataFusionError> {
+    let taken: std::cell::OnceCell<Arc<Snapshot>> = std::cell::OnceCell::new();
+    let transformed = plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|expr| match &expr {
+                Expr::ScalarFunction(call) => {
+                    let inner: &dyn Any = call.func.inner().as_ref();
+                    match inner.downcast_ref::<CatalogFunction>() {
+                        Some(function) => {
+                            let snapshot = taken.get_or_init(|| Arc::new(snapshot()));
+                            let udf = udf(function.function, Some(Arc::clone(snapshot)));
+                            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, call.args.clone()))))
+                        }
+                        None => Ok(Transformed::no(expr)),
+                    }
+                }
+                _ => Ok(Transformed::no(expr)),
+            })
+        })
+    })?;
+    Ok(transformed.data)
+}
+
+fn udf(function: &'static Function, snapshot: Option<Arc<Snapshot>>) -> Arc<ScalarUDF> {
+    Arc::new(ScalarUDF::new_from_impl(CatalogFunction {
+        function,
+        snapshot,
+        // Volatile, or the optimizer would call it before it has its snapshot.
+        signature: Signature::any(function.arguments.len(), Volatility::Volatile),
+    }))
+}
+
+struct CatalogFunction {
+    function: &'static Function,
+    snapshot: Option<Arc<Snapshot>>,
+    signature: Signature,
+}
+
+impl fmt::Debug for CatalogFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.function.name)
+    }
+}
+
+impl PartialEq for CatalogFunction {
+    fn eq(&self, other: &CatalogFunction) -> bool {
+        std::ptr::eq(self.function, other.function) && self.snapshot.is_some() == other.snapshot.is_some()
+    }
+}
+
+impl Eq for CatalogFunction {}
+
+impl Hash for CatalogFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.function.name.hash(state);
+        self.function.arguments.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for CatalogFunction {
+    fn name(&self) -> &str {
+        self.function.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType, DataFusionError> {
+        Ok(type_named(self.function.result).arrow())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue, DataFusionError> {
+        let external = |error: PgError| DataFusionError::External(Box::new(error));
+        let Some(snapshot) = &self.snapshot else {
+            return Err(external(PgError::unsupported(format!("function {} here", self.function.name))));
+        };
+        let constant = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        let row_count = if constant { 1 } else { args.number_rows };
+        let columns: Vec<ArrayRef> =
+            args.args.iter().map(|argument| argument.to_array(row_count)).collect::<Result<_, _>>()?;
+        let mut results = Vec::with_capacity(row_count);
+        // The same few OIDs come again and again.
+        let mut known: HashMap<String, Value> = HashMap::new();
+        for row in 0..row_count {
+            let values: Vec<Value> = columns.iter().map(|column| value_at(column, row)).collect();
+            if self.function.strict && values.contains(&Value::Null) {
+                results.push(Value::Null);
+                continue;
+            }
+            let key = format!("{values:?}");
+            if let Some(value) = known.get(&key) {
+                results.push(value.clone());
+                continue;
+            }
+            let value = (self.function.call)(snapshot, &values).map_err(external)?;
+            known.insert(key, value.clone());
+            results.push(value);
+        }
+        let array = build(&type_named(self.function.result), &results);
+        match constant {
+            true => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)),
+            false => Ok(ColumnarValue::Array(array)),
+        }
+    }
+}
+
+fn value_at(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
+        DataType::Int16 => Value::Int(column.as_primitive::<Int16Type>().value(row) as i64),
+        DataType::Int32 => Value::Int(column.as_primitive::<Int32Type>().value(row) as i64),
+        DataType::Int64 => Value::Int(column.as_primitive::<Int64Type>().value(row)),
+        DataType::UInt32 => Value::Oid(column.as_primitive::<UInt32Type>().value(row)),
+        DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_string()),
+        _ => Value::Null,
+    }
+}
+
+fn build(sql_type: &SqlType, values: &[Value]) -> ArrayRef {
+    use arrow::array::{BooleanArray, Int32Array, Int64Array, StringArray, UInt32Array};
+    match sql_type {
+        SqlType::Bool => Arc::new(BooleanArray::from_iter(values.iter().map(|value| match value {
+            Value::Bool(bool) => Some(*bool),
+            _ => None,
+        }))),
+        SqlType::Int4 => Arc::new(Int32Array::from_iter(values.iter().map(|value| match value {
+            Value::Int(int) => Some(*int as i32),
+            _ => None,
+        }))),
+        SqlType::Int8 => Arc::new(Int64Array::from_iter(values.iter().map(|value| match value {
+            Value::Int(int) => Some(*int),
+            _ => None,
+        }))),
+        SqlType::Date | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz => {
+            let numbers = Int64Array::from_iter(values.iter().map(|value| match value {
+                Value::Int(int) => Some(*int),
+                _ => None,
+            }));
+            let numbers: ArrayRef = Arc::new(numbers);
+            let days = || arrow::compute::cast(&numbers, &DataType::Int32).and_then(|days| arrow::compute::cast(&days, &DataType::Date32));
+            let typed = if *sql_type == SqlType::Date { days() } else { arrow::compute::cast(&numbers, &sql_type.arrow()) };
+            // Casts between integers and times that are integers.
+            typed.unwrap_or_else(|_| arrow::array::new_null_array(&sql_type.arrow(), values.len()))
+        }
+        SqlType::Oid | SqlType::Regclass | SqlType::Regtype => {
+            Arc::new(UInt32Array::from_iter(values.iter().map(|value| match value {
+                Value::Oid(oid) => Some(*oid),
+                _ => None,
+            })))
+        }
+        SqlType::Array(_) => {
+            let mut builder = ListBuilder::new(StringBuilder::new());
+            for value in values {
+                match value {
+                    Value::Texts(texts) => builder.append_value(texts.iter().map(Some)),
+                    _ => builder.append_null(),
+                }
+            }
+            Arc::new(builder.finish())
+        }
+        _ => Arc::new(StringArray::from_iter(values.iter().map(|value| match value {
+            Value::Text(text) => Some(text.as_str()),
+            _ => None,
+        }))),
+    }
+}
+
+/// The transaction's time on the session's clock.
+fn local(snapshot: &Snapshot) -> Result<i64, PgError> {
+    let zone = snapshot.settings.iter().find(|setting| setting.name == "TimeZone");
+    let zone = repr::text::TimeZone::parse(zone.map_or("UTC", |zone| zone.value.as_str()))?;
+    Ok(zone.to_local(snapshot.transaction_us))
+}
+
+/// There is one role and it may do everything.
+fn allowed(_: &Snapshot, _: &[Value]) -> Result<Value, PgError> {
+    Ok(Value::Bool(true))
+}
+
+fn setting(snapshot: &Snapshot, name: &str) -> Result<Value, PgError> {
+    let found = snapshot.settings.iter().find(|setting| setting.name.eq_ignore_ascii_case(name));
+    match found {
+        Some(setting) => text(&setting.value),
+        None => {
+            let message = format!("unrecognized configuration parameter \"{name}\"");
+            Err(PgError::new(SqlState::UNDEFINED_OBJECT, message))
+        }
+    }
+}
+
+/// `pg_get_indexdef` of one column is its name; column 0 is the whole index.
+fn index_column(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, PgError> {
+    let definition = index_definition(&snapshot.catalog, arguments[0].oid().0);
+    let Value::Int(number) = arguments[1] else { return Ok(Value::Null) };
+    if number <= 0 {
+        return optional(definition);
+    }
+    let columns = definition.and_then(|definition| {
+        let list = definition.rsplit_once(" (")?.1.trim_end_matches(')').to_string();
+        list.split(", ").nth(number as usize - 1).map(str::to_string)
+    });
+    text(columns.unwrap_or_default())
+}
+
+fn view_definition(catalog: &Catalog, id: ObjectId) -> Option<String> {
+    match &catalog.get(id)?.kind {
+        ObjectKind::View { query, .. } | ObjectKind::MaterializedView { query, .. } => {
+            let query = query.trim().trim_end_matches(';');
+            Some(format!(" {query};"))
+        }
+        _ => None,
+    }
+}
+
+/// What `format_type` prints; `-` for no type, `???` for one we do not have, as PostgreSQL does.
+fn type_name(oid: u32, typmod: i32) -> String {
+    match SqlType::from_oid(oid) {
+        Some(sql_type) => format_type(&sql_type, typmod),
+        None if oid == 0 => "-".to_string(),
+        None => "???".to_string(),
+    }
+}
+
+/// A type as `format_type` prints it: `character varying(20)`, `numeric(10,2)[]`.
+pub fn format_type(sql_type: &SqlType, typmod: i32) -> String {
+    match sql_type {
+        SqlType::Array(element) => format!("{}[]", format_type(element, typmod)),
+        SqlType::Varchar | SqlType::Bpchar if typmod >= 4 => format!("{}({})", sql_type.sql_name(), typmod - 4),
+        SqlType::Numeric if typmod >= 4 => {
+            // The scale is signed, in eleven bits.
+            let packed = typmod - 4;
+            format!("numeric({},{})", (packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 0x400) - 0x400)
+        }
+        SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz if typmod >= 0 => {
+            let name = sql_type.sql_name();
+            match name.split_once(' ') {
+                Some((first, rest)) => format!("{first}({typmod}) {rest}"),
+                None => format!("{name}({typmod})"),
+            }
+        }
+        sql_type => sql_type.sql_name(),
+    }
+}
+
+/// The expression that prints a value whose text needs the catalog; None for types whose text does not.
+pub fn printed(expr: Expr, sql_type: &SqlType) -> Option<Expr> {
+    let name = match sql_type {
+        SqlType::Regclass => "regclassout",
+        SqlType::Regtype => "regtypeout",
+        _ => return None,
+    };
+    resolve(name, vec![TypedExpr::new(expr, sql_type.clone())]).ok().map(|typed| typed.expr)
+}
+
+/// The object that a possibly quoted, possibly qualified name means.
+fn named<'a>(catalog: &'a Catalog, name: &str) -> Option<&'a Arc<Object>> {
+    let mut parts: Vec<String> = Vec::new();
+    let mut part = String::new();
+    let mut quoted = false;
+    for character in name.trim().chars() {
+        match character {
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(std::mem::take(&mut part)),
+            character if quoted => part.push(character),
+            character => part.extend(character.to_lowercase()),
+        }
+    }
+    parts.push(part);
+    match parts.as_slice() {
+        [name] => catalog.resolve(None, name),
+        [schema, name] => catalog.resolve(Some(schema), name),
+        _ => None,
+    }
+}
+
+fn regclass(catalog: &Catalog, name: &str) -> Result<Value, PgError> {
+    if let Ok(oid) = name.trim().parse::<u32>() {
+        return Ok(Value::Oid(oid));
+    }
+    match named(catalog, name) {
+        Some(object) => Ok(Value::Oid(object.id.0)),
+        None => {
+            Err(PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")))
+        }
+    }
+}
+
+/// What a regclass prints: the name, qualified where it must be; the number of one that is gone.
+fn class_name(catalog: &Catalog, id: ObjectId) -> String {
+    let Some(object) = catalog.get(id) else {
+        return match id.0 {
+            0 => "-".to_string(),
+            other => other.to_string(),
+        };
+    };
+    let name = quote_identifier(&object.name);
+    match catalog.resolve(None, &object.name) {
+        Some(found) if found.id == id => name,
+        _ => format!("{}.{name}", quote_identifier(&object.schema)),
+    }
+}
+
+fn pretty_size(bytes: i64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["bytes", "kB", "MB", "GB", "TB"] {
+        if size.abs() < 10240.0 || unit == "TB" {
+            return format!("{} {unit}", size.round());
+        }
+        size /= 1024.0;
+    }
+    format!("{bytes} bytes")
+}

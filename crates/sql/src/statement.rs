@@ -1,0 +1,298 @@
+//! Binding a statement: names looked up, options checked, queries planned. What comes out is all that `engine` needs to run it.
+//!
+//! One file a statement under `statement/`; the list is [`BoundStatement`], the dispatch is [`bind`].
+
+mod copy;
+mod create_connection;
+mod create_index;
+mod create_source;
+mod create_table;
+mod create_view;
+mod delete;
+mod drop;
+mod explain;
+mod insert;
+mod prepare;
+mod returning;
+mod show;
+mod subscribe;
+mod update;
+
+use catalog::{DEFAULT_SCHEMA, Object, ObjectKind};
+use repr::source::{Options, SourceDescription};
+use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType};
+
+use crate::bind::{BindContext, BoundQuery, bind_query};
+use crate::parse::{Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
+use crate::typed::TypedExpr;
+
+pub use copy::{CopyFormat, CopyOptions, CopyOutSource};
+pub use explain::Explained;
+pub use insert::OnConflict;
+pub use returning::Returning;
+
+/// A statement ready to run.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // Variants are the statements of that name, fields what the statement says.
+pub enum BoundStatement {
+    Query(BoundQuery),
+    Insert {
+        table: ObjectId,
+        /// All columns of the table in order, cast to their types.
+        rows: BoundQuery,
+        on_conflict: OnConflict,
+        returning: Option<Returning>,
+    },
+    Update {
+        table: ObjectId,
+        /// The old row's columns, then the new row's.
+        rows: BoundQuery,
+        /// Over the new row.
+        returning: Option<Returning>,
+    },
+    Delete {
+        table: ObjectId,
+        /// The old row's columns.
+        rows: BoundQuery,
+        /// Over the old row.
+        returning: Option<Returning>,
+    },
+    CreateTable {
+        schema_name: String,
+        name: String,
+        schema: RelationSchema,
+        if_not_exists: bool,
+    },
+    CreateSource {
+        schema_name: String,
+        name: String,
+        /// The connection's options are among its options already.
+        description: SourceDescription,
+        if_not_exists: bool,
+        /// The connection.
+        depends_on: Vec<ObjectId>,
+    },
+    CreateConnection {
+        schema_name: String,
+        name: String,
+        connector: String,
+        options: Options,
+        if_not_exists: bool,
+    },
+    CreateView {
+        schema_name: String,
+        name: String,
+        /// Its schema has the view's column names.
+        query: BoundQuery,
+        query_text: String,
+        or_replace: bool,
+        materialized: bool,
+        if_not_exists: bool,
+    },
+    CreateIndex {
+        schema_name: String,
+        /// The name said, or one made from the relation and its columns that is free now.
+        name: String,
+        on: ObjectId,
+        columns: Vec<usize>,
+        if_not_exists: bool,
+    },
+    Drop {
+        kind: Kind,
+        /// In the order they were named.
+        objects: Vec<ObjectId>,
+        /// Names that do not exist where IF EXISTS was said, for a notice each.
+        missing: Vec<String>,
+        cascade: bool,
+    },
+    ShowObjects(Kind),
+    ShowColumns(ObjectId),
+    ShowCreate(ObjectId),
+    /// SHOW of one setting; None is ALL.
+    ShowSetting(Option<String>),
+    Set {
+        name: String,
+        /// None is DEFAULT.
+        value: Option<String>,
+        /// SET LOCAL: until the end of the transaction.
+        local: bool,
+    },
+    /// None is ALL.
+    Reset(Option<String>),
+    SetTransaction(TransactionModes),
+    Explain(Explained),
+    Subscribe {
+        query: BoundQuery,
+        /// The relation, where one was named: its own dataflow can be followed.
+        relation: Option<ObjectId>,
+        snapshot: bool,
+        progress: bool,
+    },
+    CopyOut {
+        source: CopyOutSource,
+        options: CopyOptions,
+    },
+    CopyIn {
+        table: ObjectId,
+        /// Indexes of the table's columns that the data has, in its order.
+        columns: Vec<usize>,
+        options: CopyOptions,
+    },
+    Begin(TransactionModes),
+    Commit,
+    Rollback,
+    Savepoint(String),
+    ReleaseSavepoint(String),
+    RollbackToSavepoint(String),
+    Declare {
+        name: String,
+        binary: bool,
+        hold: bool,
+        scroll: bool,
+        statement: Box<BoundStatement>,
+    },
+    Fetch {
+        name: String,
+        /// Rows forward; None is ALL.
+        count: Option<u64>,
+    },
+    /// None is ALL.
+    Close(Option<String>),
+    Prepare {
+        name: String,
+        parameter_types: Vec<Option<SqlType>>,
+        statement: Box<Statement>,
+    },
+    Execute {
+        name: String,
+        /// Not yet cast to the types the prepared statement has for them.
+        parameters: Vec<TypedExpr>,
+    },
+    /// None is ALL.
+    Deallocate(Option<String>),
+    Discard(DiscardTarget),
+    Checkpoint,
+}
+
+/// The stack that a statement deeper than [`SHALLOW`] is bound on.
+const DEEP_STACK_BYTES: usize = 64 << 20;
+
+/// Statements of this depth fit any thread's stack.
+const SHALLOW: u32 = 30;
+
+/// Binds `statement` against the catalog. Positions of errors count in the statement's own text.
+pub fn bind(statement: &Statement, context: &BindContext) -> Result<BoundStatement, PgError> {
+    match statement.depth > SHALLOW {
+        true => stacker::grow(DEEP_STACK_BYTES, || bind_ast(statement, context)),
+        false => bind_ast(statement, context),
+    }
+}
+
+fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStatement, PgError> {
+    Ok(match &statement.ast {
+        Ast::Query(query) => BoundStatement::Query(bind_query(query, context)?),
+        Ast::Insert(insert) => insert::bind(insert, context)?,
+        Ast::Update(update) => update::bind(update, context)?,
+        Ast::Delete(delete) => delete::bind(delete, context)?,
+        Ast::CreateTable(table) => create_table::bind(table, context)?,
+        Ast::CreateSource(source) => create_source::bind(source, context)?,
+        Ast::CreateConnection(connection) => create_connection::bind(connection, context)?,
+        Ast::CreateView(view) => create_view::bind(view, context)?,
+        Ast::CreateIndex(index) => create_index::bind(index, context)?,
+        Ast::Drop(drop) => drop::bind(drop, context)?,
+        Ast::Show(show) => show::bind(show, context)?,
+        Ast::Set(set) => BoundStatement::Set { name: set.name.clone(), value: set.value.clone(), local: set.local },
+        Ast::Reset(name) => BoundStatement::Reset(name.clone()),
+        Ast::SetTransaction(modes) => BoundStatement::SetTransaction(modes.clone()),
+        Ast::Explain(explain) => explain::bind(explain, context)?,
+        Ast::Subscribe(subscribe) => subscribe::bind(subscribe, context)?,
+        Ast::CopyOut(copy) => copy::bind_out(copy, context)?,
+        Ast::CopyIn(copy) => copy::bind_in(copy, context)?,
+        Ast::Begin(modes) => BoundStatement::Begin(modes.clone()),
+        Ast::Commit => BoundStatement::Commit,
+        Ast::Rollback => BoundStatement::Rollback,
+        Ast::Savepoint(name) => BoundStatement::Savepoint(name.clone()),
+        Ast::ReleaseSavepoint(name) => BoundStatement::ReleaseSavepoint(name.clone()),
+        Ast::RollbackToSavepoint(name) => BoundStatement::RollbackToSavepoint(name.clone()),
+        Ast::Declare(declare) => BoundStatement::Declare {
+            name: declare.name.clone(),
+            binary: declare.binary,
+            hold: declare.hold,
+            scroll: declare.scroll,
+            statement: Box::new(bind_inner(&declare.statement, context)?),
+        },
+        Ast::Fetch(fetch) => BoundStatement::Fetch { name: fetch.name.clone(), count: fetch.count },
+        Ast::Close(name) => BoundStatement::Close(name.clone()),
+        Ast::Prepare(prepare) => prepare::bind_prepare(prepare)?,
+        Ast::Execute(execute) => prepare::bind_execute(execute, context)?,
+        Ast::Deallocate(name) => BoundStatement::Deallocate(name.clone()),
+        Ast::Discard(target) => BoundStatement::Discard(*target),
+        Ast::Checkpoint => BoundStatement::Checkpoint,
+        Ast::Unsupported(what) => return Err(PgError::unsupported(what)),
+    })
+}
+
+/// Binds the statement inside another one. Its tokens are counted from the start of the whole, so positions hold.
+fn bind_inner(statement: &Statement, context: &BindContext) -> Result<BoundStatement, PgError> {
+    bind_ast(statement, context)
+}
+
+/// The schema that CREATE puts `name` into. Errors: 3F000 for any but the default one.
+fn creation_schema(name: &Name) -> Result<String, PgError> {
+    match name.schema.as_deref() {
+        None | Some(DEFAULT_SCHEMA) => Ok(DEFAULT_SCHEMA.to_string()),
+        Some("pg_catalog" | "tw_catalog" | "information_schema") => {
+            Err(PgError::new(SqlState::RESERVED_NAME, format!("permission denied to create \"{name}\""))
+                .with_detail("System catalog modifications are disallowed."))
+        }
+        Some(schema) => {
+            let message = format!("schema \"{schema}\" does not exist");
+            Err(PgError::new(SqlState::INVALID_SCHEMA_NAME, message).at(name.position))
+        }
+    }
+}
+
+/// The object called `name`. Errors: 42P01 with its position.
+fn resolve<'a>(name: &Name, context: &'a BindContext) -> Result<&'a Object, PgError> {
+    let object = context.catalog.resolve(name.schema.as_deref(), &name.name);
+    object.map(|object| &**object).ok_or_else(|| {
+        PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")).at(name.position)
+    })
+}
+
+/// The table called `name`, to be written to. Errors: 42P01, and 42809 for anything but a table.
+fn resolve_table<'a>(name: &Name, context: &'a BindContext) -> Result<(&'a Object, &'a RelationSchema), PgError> {
+    let object = resolve(name, context)?;
+    let wrong_kind = |message: String| PgError::new(SqlState::WRONG_OBJECT_TYPE, message).at(name.position);
+    match &object.kind {
+        ObjectKind::Table { schema } => Ok((object, schema)),
+        ObjectKind::SystemRelation { .. } => {
+            Err(wrong_kind(format!("cannot change system relation \"{}\"", object.name)))
+        }
+        ObjectKind::Index { .. } => Err(wrong_kind(format!("cannot open relation \"{}\"", object.name))
+            .with_detail("This operation is not supported for indexes.")),
+        _ => Err(wrong_kind(format!("cannot change {} \"{}\"", object.kind_name(), object.name))),
+    }
+}
+
+/// Where `name` is among the table's columns. Errors: 42703 in the words of INSERT and UPDATE.
+fn target_column(schema: &RelationSchema, relation: &str, name: &str, position: Option<u32>) -> Result<usize, PgError> {
+    schema.column_index(name).ok_or_else(|| {
+        let message = format!("column \"{name}\" of relation \"{relation}\" does not exist");
+        PgError { position, ..PgError::new(SqlState::UNDEFINED_COLUMN, message) }
+    })
+}
+
+/// Errors with 42701 if a name stands twice.
+fn check_distinct_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), PgError> {
+    let mut seen = std::collections::HashSet::new();
+    match names.into_iter().find(|name| !seen.insert(*name)) {
+        Some(name) => {
+            Err(PgError::new(SqlState::DUPLICATE_COLUMN, format!("column \"{name}\" specified more than once")))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

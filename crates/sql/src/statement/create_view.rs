@@ -1,0 +1,41 @@
+//! CREATE [MATERIALIZED] VIEW: the query, under the column names the view gives them.
+
+use repr::{PgError, SqlState};
+
+use super::{BoundStatement, check_distinct_columns, creation_schema};
+use crate::bind::{BindContext, bind_query};
+use crate::parse::CreateView;
+
+pub(super) fn bind(view: &CreateView, context: &BindContext) -> Result<BoundStatement, PgError> {
+    let schema_name = creation_schema(&view.name)?;
+    if let Some(option) = view.options.keys().next() {
+        return Err(PgError::unsupported(format!("view option \"{option}\"")));
+    }
+    if view.materialized && view.or_replace {
+        return Err(PgError::unsupported("CREATE OR REPLACE MATERIALIZED VIEW"));
+    }
+    let mut query = bind_query(&view.query, context)?;
+    if context.parameter_types.borrow().iter().any(Option::is_some) {
+        return Err(PgError::new(SqlState::UNDEFINED_PARAMETER, "there is no parameter $1"));
+    }
+    if view.columns.len() > query.schema.columns.len() {
+        let message = match view.materialized {
+            true => "too many column names were specified",
+            false => "CREATE VIEW specifies more column names than columns",
+        };
+        return Err(PgError::new(SqlState::SYNTAX_ERROR, message));
+    }
+    for (column, name) in query.schema.columns.iter_mut().zip(&view.columns) {
+        column.name = name.clone();
+    }
+    check_distinct_columns(query.schema.columns.iter().map(|column| column.name.as_str()))?;
+    Ok(BoundStatement::CreateView {
+        schema_name,
+        name: view.name.name.clone(),
+        query,
+        query_text: view.query_text.clone(),
+        or_replace: view.or_replace,
+        materialized: view.materialized,
+        if_not_exists: view.if_not_exists,
+    })
+}

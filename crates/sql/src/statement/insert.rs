@@ -1,0 +1,297 @@
+//! INSERT: a query whose columns are assigned to the table's, the others filled with their DEFAULT or NULL.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use datafusion::common::Column;
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan, Projection};
+use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlState};
+use sqlparser::ast::{
+    ConflictTarget, DoUpdate, Expr, Ident, Insert, OnConflictAction, OnInsert, Query, SetExpr, TableObject, Value,
+    visit_expressions_mut,
+};
+
+use super::create_table::defaults;
+use super::update::assignments;
+use super::{BoundStatement, check_distinct_columns, resolve_table, returning, target_column};
+use crate::bind::{BindContext, BoundQuery, bind_expr_over, bind_query, bind_query_for};
+use crate::cast::{CastContext, cast};
+use crate::parse::{self, fold, object_name, parse_query, position};
+
+/// What happens to a row whose primary key is taken.
+#[derive(Clone, Debug)]
+pub enum OnConflict {
+    /// 23505.
+    Fail,
+    /// The row is skipped.
+    Nothing,
+    /// The row that is there changes.
+    Update {
+        /// What expressions here are over: the columns of the row that is there, then those of the row proposed, under
+        /// the names `excluded.<column>`. Columns are `Expr::Column` without a relation.
+        inputs: RelationSchema,
+        /// By index of the table's column, its new value, cast to its type.
+        assignments: Vec<(usize, PlanExpr)>,
+        /// Where it is not true the row that is there stays.
+        condition: Option<PlanExpr>,
+    },
+}
+
+pub(super) fn bind(insert: &Insert, context: &BindContext) -> Result<BoundStatement, PgError> {
+    let name = match &insert.table {
+        TableObject::TableName(name) => object_name(name)?,
+        other => return Err(PgError::unsupported(format!("INSERT INTO {other}"))),
+    };
+    if insert.overwrite || insert.ignore || insert.replace_into || !insert.assignments.is_empty() {
+        return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error in INSERT"));
+    }
+    let (table, schema) = resolve_table(&name, context)?;
+    let defaults = Defaults::of(defaults(table)?, schema);
+    let targets = target_columns(insert, schema, &table.name)?;
+    let rows = match &insert.source {
+        None => default_row(schema, &defaults, context)?,
+        Some(source) => {
+            let (source, targets) = source_and_targets(insert, source, targets, &defaults, schema, context)?;
+            let columns: Vec<ColumnSchema> = targets.iter().map(|index| schema.columns[*index].clone()).collect();
+            let query = bind_query_for(&source, &columns, context)?;
+            all_columns(query, &targets, schema, &defaults, context)?
+        }
+    };
+    let relation = insert.table_alias.as_ref().map_or(table.name.clone(), |alias| fold(&alias.alias));
+    Ok(BoundStatement::Insert {
+        table: table.id,
+        rows,
+        on_conflict: on_conflict(insert, &relation, table.id, schema, context)?,
+        returning: returning::bind(insert.returning.as_ref(), &relation, schema, context)?,
+    })
+}
+
+/// The DEFAULT of each column, NULL where it has none.
+pub(super) struct Defaults(Vec<Expr>);
+
+impl Defaults {
+    pub(super) fn of(said: Vec<(usize, Expr)>, schema: &RelationSchema) -> Defaults {
+        let mut exprs = vec![Expr::Value(Value::Null.into()); schema.columns.len()];
+        for (index, expr) in said {
+            exprs[index] = expr;
+        }
+        Defaults(exprs)
+    }
+
+    pub(super) fn of_column(&self, index: usize) -> Expr {
+        self.0[index].clone()
+    }
+}
+
+/// Whether `expr` is the keyword DEFAULT, which sqlparser takes for a column.
+pub(super) fn is_default(expr: &Expr) -> bool {
+    matches!(expr, Expr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+/// The columns named; all of them where none are.
+fn target_columns(insert: &Insert, schema: &RelationSchema, table: &str) -> Result<Vec<usize>, PgError> {
+    if insert.columns.is_empty() {
+        return Ok((0..schema.columns.len()).collect());
+    }
+    let mut targets = Vec::new();
+    for column in &insert.columns {
+        let name = object_name(column)?;
+        targets.push(target_column(schema, table, &name.name, Some(name.position))?);
+    }
+    check_distinct_columns(targets.iter().map(|index| schema.columns[*index].name.as_str()))?;
+    Ok(targets)
+}
+
+/// The query with each DEFAULT in its VALUES replaced, and the targets that it has a column for.
+///
+/// Without a column list a row may be shorter than the table.
+fn source_and_targets(
+    insert: &Insert,
+    source: &Query,
+    mut targets: Vec<usize>,
+    defaults: &Defaults,
+    schema: &RelationSchema,
+    context: &BindContext,
+) -> Result<(Query, Vec<usize>), PgError> {
+    let mut source = source.clone();
+    match source.body.as_mut() {
+        SetExpr::Values(values) => {
+            let width = values.rows.first().map_or(0, |row| row.content.len());
+            if values.rows.iter().any(|row| row.content.len() != width) {
+                return Err(PgError::new(SqlState::SYNTAX_ERROR, "VALUES lists must all be the same length"));
+            }
+            if insert.columns.is_empty() {
+                targets.truncate(width);
+            }
+            for row in &mut values.rows {
+                for (expr, target) in row.content.iter_mut().zip(&targets) {
+                    if is_default(expr) {
+                        *expr = defaults.of_column(*target);
+                    }
+                }
+                if let Some(extra) = row.content.get(targets.len()) {
+                    let error = PgError::new(SqlState::SYNTAX_ERROR, "INSERT has more expressions than target columns");
+                    return Err(PgError { position: position(extra), ..error });
+                }
+            }
+        }
+        _ if insert.columns.is_empty() => {
+            let width = width_of(&source, context)?;
+            targets.truncate(width.min(schema.columns.len()));
+        }
+        _ => {}
+    }
+    Ok((source, targets))
+}
+
+/// How many columns `query` has. It is bound aside, so that its parameters' types stay open.
+fn width_of(query: &Query, context: &BindContext) -> Result<usize, PgError> {
+    let aside = BindContext {
+        catalog: context.catalog,
+        parameter_types: context.parameter_types.clone(),
+        timezone: context.timezone.clone(),
+    };
+    Ok(bind_query(query, &aside)?.schema.columns.len())
+}
+
+/// INSERT .. DEFAULT VALUES.
+fn default_row(schema: &RelationSchema, defaults: &Defaults, context: &BindContext) -> Result<BoundQuery, PgError> {
+    let mut query = parse_query("VALUES (1)")?;
+    if let SetExpr::Values(values) = query.body.as_mut() {
+        for row in &mut values.rows {
+            row.content = (0..schema.columns.len()).map(|index| defaults.of_column(index)).collect();
+        }
+    }
+    bind_query_for(&query, &schema.columns, context)
+}
+
+/// `query`, whose columns are the table's `targets`, with all the table's columns in order.
+fn all_columns(
+    query: BoundQuery,
+    targets: &[usize],
+    schema: &RelationSchema,
+    defaults: &Defaults,
+    context: &BindContext,
+) -> Result<BoundQuery, PgError> {
+    if targets.iter().copied().eq(0..schema.columns.len()) {
+        return Ok(query);
+    }
+    let inputs: Vec<Column> = query.plan.schema().columns();
+    let mut exprs = Vec::with_capacity(schema.columns.len());
+    for (index, column) in schema.columns.iter().enumerate() {
+        let expr = match targets.iter().position(|target| *target == index) {
+            Some(input) => PlanExpr::Column(inputs[input].clone()),
+            None => {
+                let none = RelationSchema::new(Vec::new());
+                let default = bind_expr_over(None, &none, &defaults.of_column(index), context)?;
+                cast(default, &column.sql_type, column.typmod, CastContext::Assignment)?.expr
+            }
+        };
+        exprs.push(expr.alias(format!("insert{index}")));
+    }
+    let plan =
+        Projection::try_new(exprs, Arc::new(query.plan)).map_err(|error| PgError::internal(error.to_string()))?;
+    Ok(BoundQuery {
+        plan: LogicalPlan::Projection(plan),
+        schema: RelationSchema::new(schema.columns.clone()),
+        relations: query.relations,
+    })
+}
+
+fn on_conflict(
+    insert: &Insert,
+    relation: &str,
+    table: ObjectId,
+    schema: &RelationSchema,
+    context: &BindContext,
+) -> Result<OnConflict, PgError> {
+    let on_conflict = match &insert.on {
+        None => return Ok(OnConflict::Fail),
+        Some(OnInsert::OnConflict(on_conflict)) => on_conflict,
+        Some(other) => return Err(PgError::unsupported(other.to_string().trim())),
+    };
+    match &on_conflict.conflict_target {
+        Some(ConflictTarget::Columns(columns)) => check_conflict_columns(columns, schema, context, table)?,
+        Some(ConflictTarget::OnConstraint(_)) => return Err(PgError::unsupported("ON CONFLICT ON CONSTRAINT")),
+        None => {}
+    }
+    match &on_conflict.action {
+        OnConflictAction::DoNothing => Ok(OnConflict::Nothing),
+        OnConflictAction::DoUpdate(_) if on_conflict.conflict_target.is_none() => {
+            let message = "ON CONFLICT DO UPDATE requires inference specification or constraint name";
+            Err(PgError::new(SqlState::SYNTAX_ERROR, message).with_hint("For example, ON CONFLICT (column_name)."))
+        }
+        OnConflictAction::DoUpdate(update) => do_update(update, relation, table, schema, context),
+    }
+}
+
+/// The columns must be the primary key's, in any order.
+fn check_conflict_columns(
+    columns: &[Ident],
+    schema: &RelationSchema,
+    context: &BindContext,
+    table: ObjectId,
+) -> Result<(), PgError> {
+    let table_name = context.catalog.get(table).map_or("", |object| object.name.as_str());
+    let mut indexes = Vec::new();
+    for ident in columns {
+        indexes.push(target_column(schema, table_name, &fold(ident), parse::position_of(ident))?);
+    }
+    indexes.sort_unstable();
+    let mut key = schema.primary_key.clone().unwrap_or_default();
+    key.sort_unstable();
+    if indexes.is_empty() || indexes != key {
+        let message = "there is no unique or exclusion constraint matching the ON CONFLICT specification";
+        return Err(PgError::new(SqlState::INVALID_COLUMN_REFERENCE, message));
+    }
+    Ok(())
+}
+
+fn do_update(
+    update: &DoUpdate,
+    relation: &str,
+    table: ObjectId,
+    schema: &RelationSchema,
+    context: &BindContext,
+) -> Result<OnConflict, PgError> {
+    let excluded = schema.columns.iter().map(|column| ColumnSchema {
+        name: format!("excluded.{}", column.name),
+        nullable: true,
+        ..column.clone()
+    });
+    let inputs = RelationSchema::new(schema.columns.iter().cloned().chain(excluded).collect());
+    let table = context.catalog.get(table).ok_or_else(|| PgError::internal("the table to insert into is gone"))?;
+    let defaults = Defaults::of(defaults(table)?, schema);
+    let bind = |mut expr: Expr| {
+        name_excluded(&mut expr);
+        bind_expr_over(Some(relation), &inputs, &expr, context)
+    };
+    let mut bound = Vec::new();
+    for (index, value) in assignments(&update.assignments, schema, &table.name, &defaults)? {
+        let column = &schema.columns[index];
+        let value = cast(bind(value)?, &column.sql_type, column.typmod, CastContext::Assignment)?;
+        bound.push((index, value.expr));
+    }
+    let condition = match &update.selection {
+        None => None,
+        Some(condition) => {
+            let condition = bind(condition.clone())?;
+            Some(cast(condition, &repr::SqlType::Bool, -1, CastContext::Implicit)?.expr)
+        }
+    };
+    Ok(OnConflict::Update { inputs, assignments: bound, condition })
+}
+
+/// `excluded.x` is one column of that name.
+fn name_excluded(expr: &mut Expr) {
+    let _ = visit_expressions_mut(expr, |expr| {
+        if let Expr::CompoundIdentifier(parts) = expr
+            && let [relation, column] = parts.as_slice()
+            && fold(relation) == "excluded"
+        {
+            let name = format!("excluded.{}", fold(column));
+            *expr = Expr::Identifier(Ident { value: name, quote_style: Some('"'), span: relation.span });
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
