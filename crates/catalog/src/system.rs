@@ -343,6 +343,11 @@ pub fn primary_key_oid(table: ObjectId) -> u32 {
     table.0 + PRIMARY_KEY_OFFSET
 }
 
+/// The table whose primary key has this OID.
+pub fn primary_key_table(oid: ObjectId) -> Option<ObjectId> {
+    (oid.0 >= PRIMARY_KEY_OFFSET).then(|| ObjectId(oid.0 - PRIMARY_KEY_OFFSET))
+}
+
 /// The tables with a primary key, and its columns.
 pub(crate) fn primary_keys(catalog: &Catalog) -> impl Iterator<Item = (&Arc<Object>, &RelationSchema, &Vec<usize>)> {
     catalog.objects().filter_map(|object| match &object.kind {

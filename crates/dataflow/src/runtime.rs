@@ -105,7 +105,7 @@ impl Runtime {
         debug_assert_eq!(diffs.len(), row_count);
         let mut timeline = self.shared().timeline.lock();
         let time = timeline.open_time();
-        self.shared().append(&mut timeline, relation, Rows { columns, diffs }, time);
+        self.shared().append(&mut timeline, relation, Rows { columns, diffs });
         if let Some(positions) = positions {
             timeline.relation(relation).positions = positions;
         }
@@ -118,16 +118,16 @@ impl Runtime {
         self.shared().wait_capacity(relation);
     }
 
-    /// Adds rows to any number of relations at one time, and closes it. Peeks from now on see them all.
+    /// Adds rows to any number of relations at one time, which is returned. Reads asked for from now on see them all.
+    ///
+    /// The time is closed at once, unless the dataflows lag: then writes share a time, which is closed as soon as the
+    /// dataflows have caught up or someone reads. Blocks while a million rows wait to be worked in.
     pub fn write(&self, writes: Vec<Write>) -> Timestamp {
-        let mut timeline = self.shared().timeline.lock();
-        let time = timeline.open_time();
-        for Write { relation, columns, row_count, diffs } in writes {
+        let rows = |Write { relation, columns, row_count, diffs }| {
             debug_assert_eq!(diffs.len(), row_count);
-            self.shared().append(&mut timeline, relation, Rows { columns, diffs }, time);
-        }
-        self.shared().close(&mut timeline, time);
-        time
+            (relation, Rows { columns, diffs })
+        };
+        self.shared().write(writes.into_iter().map(rows).collect())
     }
 
     /// Closes the open time, whatever it holds, and returns it.
@@ -200,8 +200,8 @@ impl Runtime {
     /// A dropped receiver cancels its part. An unknown dataflow is answered with an error.
     pub fn peek(&self, targets: Vec<PeekTarget>) -> Peeked {
         let shared = self.shared();
-        let timeline = shared.timeline.lock();
-        let as_of = timeline.closed;
+        let mut timeline = shared.timeline.lock();
+        let as_of = shared.readable_time(&mut timeline);
         let answers = targets
             .into_iter()
             .map(|target| {
@@ -230,13 +230,12 @@ impl Runtime {
     /// the receiver ends the subscription.
     pub fn subscribe(&self, dataflow: ObjectId, snapshot: bool) -> mpsc::Receiver<SubscribeEvent> {
         let shared = self.shared();
-        let timeline = shared.timeline.lock();
+        let mut timeline = shared.timeline.lock();
+        let as_of = shared.readable_time(&mut timeline);
         let (subscription, receiver) = Subscription::new(shared.workers());
         match timeline.dataflows.get(&dataflow) {
             None => subscription.fail(DataflowError::UnknownDataflow(dataflow).into()),
-            Some(running) => {
-                // A dataflow is installed at a time that is closed, so it is readable now or later.
-                let as_of = timeline.closed.max(running.as_of);
+            Some(_) => {
                 shared.subscriptions.lock().push(Arc::clone(&subscription));
                 for worker in 0..shared.workers() {
                     let part = subscription.part(shared, worker, dataflow, as_of, snapshot);

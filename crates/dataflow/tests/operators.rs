@@ -17,7 +17,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use repr::{Diff, Lane, ObjectId, Timestamp};
 use timely::container::NoopBuilder;
-use timely::dataflow::operators::{InspectCore, Probe};
+use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::progress::Antichain;
 
@@ -158,7 +158,7 @@ fn run(plans: Vec<DataflowPlan>, relations: Vec<Vec<DataType>>, feed: Feed, work
                 if last {
                     let (rows, errors) = (captured.clone(), captured.errors.clone());
                     flatten(rendered.batches, install_at.saturating_sub(1))
-                        .inspect_container(move |event| {
+                        .inspect_core(move |event| {
                             if let Ok((_, updates)) = event {
                                 rows.take_rows(updates);
                             }
@@ -166,7 +166,7 @@ fn run(plans: Vec<DataflowPlan>, relations: Vec<Vec<DataType>>, feed: Feed, work
                         .probe_with(&mut probe);
                     rendered
                         .errors
-                        .inspect_container(move |event| {
+                        .inspect_core(move |event| {
                             if let Ok((_, updates)) = event {
                                 errors.lock().unwrap().extend(updates.iter().cloned());
                             }

@@ -12,6 +12,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use async_trait::async_trait;
 use datafusion::catalog::{Session as PlannerSession, TableProvider};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -23,7 +24,7 @@ use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
-use repr::{ObjectId, PgError, RelationSchema};
+use repr::{ObjectId, PgError, RelationSchema, SqlState};
 
 use crate::errors::from_datafusion;
 use crate::response::RowStream;
@@ -179,15 +180,32 @@ pub(crate) fn concat(batches: Vec<RecordBatch>, schema: &SchemaRef) -> Result<(V
     Ok((columns, row_count))
 }
 
-/// Statement parameters, `$1` first, as DataFusion's values. Each array has one row.
-pub(crate) fn parameter_values(parameters: &[ArrayRef]) -> Result<Vec<ScalarValue>, PgError> {
-    parameters.iter().map(|array| ScalarValue::try_from_array(array, 0).map_err(from_datafusion)).collect()
-}
-
-/// The plan with `$n` replaced.
+/// The plan with `$n` replaced by the parameters, `$1` first, arrays of one row each.
+///
+/// DataFusion's own replacement also computes schemas anew, and a VALUES list then forgets what its columns are called.
 pub(crate) fn with_parameters(plan: LogicalPlan, parameters: &[ArrayRef]) -> Result<LogicalPlan, PgError> {
     if parameters.is_empty() {
         return Ok(plan);
     }
-    plan.with_param_values(parameter_values(parameters)?).map_err(from_datafusion)
+    let values: Result<Vec<ScalarValue>, DataFusionError> =
+        parameters.iter().map(|array| ScalarValue::try_from_array(array, 0)).collect();
+    let values = values.map_err(from_datafusion)?;
+    let value_of = |id: &str| -> Result<ScalarValue, DataFusionError> {
+        let index = id.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
+        index.and_then(|index| values.get(index.checked_sub(1)?)).cloned().ok_or_else(|| {
+            let message = format!("there is no parameter {id}");
+            DataFusionError::External(Box::new(PgError::new(SqlState::UNDEFINED_PARAMETER, message)))
+        })
+    };
+    let replaced = plan.transform_up_with_subqueries(|node| {
+        node.map_expressions(|expr| {
+            expr.transform_up(|expr| match expr {
+                Expr::Placeholder(placeholder) => {
+                    Ok(Transformed::yes(Expr::Literal(value_of(&placeholder.id)?, None)))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })
+    });
+    Ok(replaced.map_err(from_datafusion)?.data)
 }

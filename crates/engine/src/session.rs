@@ -330,6 +330,11 @@ impl Session {
         }
     }
 
+    /// The columns of an open cursor: what Describe of a portal of that name answers.
+    pub fn cursor_columns(&self, name: &str) -> Option<&RelationSchema> {
+        self.cursors.get(name).map(|cursor| &cursor.schema)
+    }
+
     /// Idle, in a block, or in one that failed.
     pub fn transaction_status(&self) -> TransactionStatus {
         match &self.transaction {
@@ -399,7 +404,7 @@ impl Session {
                 process_id: self.process_id,
                 statement_us: self.statement_us,
                 transaction_us: self.transaction.as_ref().map_or(self.statement_us, |transaction| transaction.started_us),
-                settings: self.settings.rows(),
+                settings: self.settings.clone(),
             },
             unsynced: !self.settings.synchronous_commit(),
             notices: Vec::new(),

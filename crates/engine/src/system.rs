@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use catalog::Catalog;
-use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, SettingRow, Snapshot, SourceRow};
+use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
 use repr::{ObjectId, Timestamp};
 
 use crate::engine::Shared;
+use crate::settings::Settings;
 
 /// The session that reads a system relation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asker {
     pub(crate) database: String,
     pub(crate) user: String,
     pub(crate) process_id: i32,
     pub(crate) statement_us: i64,
     pub(crate) transaction_us: i64,
-    pub(crate) settings: Vec<SettingRow>,
+    pub(crate) settings: Settings,
 }
 
 impl Asker {
@@ -32,7 +33,8 @@ impl Asker {
             process_id: self.process_id,
             statement_us: self.statement_us,
             transaction_us: self.transaction_us,
-            settings: self.settings.clone(),
+            settings: self.settings.rows(),
+            functions: functions(read),
             ..Snapshot::default()
         };
         if reads("pg_stat_activity") {
@@ -66,6 +68,11 @@ impl Asker {
         }
         snapshot
     }
+}
+
+fn functions(read: &[ObjectId]) -> Vec<String> {
+    let wanted = read.iter().filter_map(|id| catalog::system::relation(*id)).any(|relation| relation.name == "pg_proc");
+    if wanted { sql::functions::names().into_iter().map(str::to_string).collect() } else { Vec::new() }
 }
 
 fn sessions(shared: &Shared) -> Vec<SessionRow> {

@@ -27,7 +27,13 @@ async fn try_run(session: &mut Session, text: &str) -> Result<Vec<String>, PgErr
             Response::Rows { schema, mut rows, .. } | Response::CopyOut { schema, mut rows, .. } => {
                 let mut lines = Vec::new();
                 while let Some(batch) = rows.next().await {
-                    print(&schema, &batch?, &mut lines);
+                    match batch {
+                        Ok(batch) => print(&schema, &batch, &mut lines),
+                        Err(error) => {
+                            session.fail_transaction();
+                            return Err(error);
+                        }
+                    }
                 }
                 lines
             }

@@ -1,10 +1,10 @@
 //! The lowered plan: operators as `dataflow` renders them, in topological order.
 //!
-//! Columns have no names here. Within a node the expressions are DataFusion's `Expr` over columns called `#0`, `#1`, .. of
-//! that node's input ([`column`]); for a join, of the left columns followed by the right ones.
+//! Columns have no names here. Within a node the expressions are DataFusion's `Expr` over columns called `#0`, `#1`, ..
+//! of that node's input ([`column`]); for a join, of the left columns followed by the right ones.
 //!
-//! One plan is one timely dataflow with exactly one exported arrangement: a view's rows, an index, or an arrangement that
-//! several views share. Plans meet only there: one imports what another exports.
+//! One plan is one timely dataflow with exactly one exported arrangement: a view's rows, an index, or an arrangement
+//! that several views share. Plans meet only there: one imports what another exports.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -79,8 +79,8 @@ pub enum Operator {
     Map {
         /// The rows.
         input: NodeId,
-        /// A row stays if all of these are true. In order: a later one is not asked of a row that an earlier one dropped, and
-        /// the columns only of rows that stay, so that no error comes from a row that is not there.
+        /// A row stays if all of these are true. In order: a later one is not asked of a row that an earlier one
+        /// dropped, and the columns only of rows that stay, so that no error comes from a row that is not there.
         filter: Vec<Expr>,
         /// The output columns. There may be none: rows of no columns are still counted.
         columns: Vec<Expr>,
@@ -102,7 +102,8 @@ pub enum Operator {
         /// The rows.
         input: NodeId,
     },
-    /// Indexed by a key, shared by every operator of this dataflow that wants the same.
+    /// Indexed by a key, shared by every operator of this dataflow that wants the same. Of a `Reduce`, `TopK` or
+    /// `Distinct` by that operator's own key it is the arrangement that the operator keeps anyway.
     Arrange {
         /// The rows.
         input: NodeId,
@@ -144,8 +145,8 @@ pub enum Operator {
         /// Rows kept; None is all after the offset.
         limit: Option<u64>,
     },
-    /// Puts the aggregates of one grouping side by side: the first input says which groups exist, each other input has at
-    /// most one row a group, NULLs standing in where it has none. Output: key, then each input's further columns.
+    /// Puts the aggregates of one grouping side by side: the first input says which groups exist, each other input has
+    /// at most one row a group, NULLs standing in where it has none. Output: key, then each input's further columns.
     Collate {
         /// Each has the key as its first `key_count` columns.
         inputs: Vec<NodeId>,

@@ -1,14 +1,14 @@
 //! EXPLAIN: one line an operator, the inputs of each indented below it.
 //!
 //! ```text
-//! materialized view totals, by (#0) unique
-//! 0 Reduce by (#0): count(*), sum(#1) -- one accumulator row a group; O(1) a row
-//! 1   Map #2, #3 where #3 > 0
-//! 2     Import orders by (#0) -- shared arrangement
+//! totals, by (#0) unique
+//!   0 Reduce by (#0): count(*), sum(#1) -- one accumulator row a group; O(1) a row
+//!     1 Map #2, #3 where #3 > 0
+//!       2 Import orders by (#0) -- shared arrangement
 //! ```
 //!
-//! `#i` is a column of the operator's input; of a join, of the left columns followed by the right ones. An operator that several
-//! others read is printed below the first of them, and named by its number after that.
+//! `#i` is a column of the operator's input; of a join, of the left columns followed by the right ones. An operator
+//! that several others read is printed below the first of them, and named by its number after that.
 
 use std::fmt::Write;
 
@@ -18,8 +18,8 @@ use repr::ObjectId;
 use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, SortKey};
 use crate::share::Fingerprint;
 
-/// The plans as text, each under a headline, relations under the names that `names` gives. An arrangement that another plan
-/// made has its fingerprint as its name.
+/// The plans as text, each under a headline, relations under the names that `names` gives. An arrangement that another
+/// plan made has its fingerprint as its name.
 ///
 /// The same plans always give the same text; shared arrangements are named by what they hold, not by their ids.
 pub fn explain(plans: &[DataflowPlan], names: &dyn Fn(ObjectId) -> String) -> String {

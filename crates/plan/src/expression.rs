@@ -1,4 +1,5 @@
-//! Expressions over positions: `#0`, `#1`, .. instead of names, so that operators can be moved and merged without a schema.
+//! Expressions over positions: `#0`, `#1`, .. instead of names, so that operators can be moved and merged without a
+//! schema.
 
 use std::collections::BTreeSet;
 
@@ -17,18 +18,6 @@ use crate::dataflow_plan::column;
 
 /// The name of the placeholder that stands for a row number nobody keeps.
 const ROW_NUMBER: &str = "row_number";
-
-/// Functions that read the clock: not volatile within a statement, but a view outlives its statement.
-const CLOCKS: [&str; 8] = [
-    "current_date",
-    "current_time",
-    "current_timestamp",
-    "localtime",
-    "localtimestamp",
-    "now",
-    "statement_timestamp",
-    "transaction_timestamp",
-];
 
 /// `expr` over the columns of `schemas` side by side, without aliases.
 ///
@@ -76,10 +65,6 @@ fn check(expr: &Expr) -> Result<(), PgError> {
             }
             Expr::ScalarFunction(call) if expr.is_volatile_node() => Err(PgError::unsupported(format!(
                 "the function {} in a materialized view: it gives another answer each time and",
-                call.name()
-            ))),
-            Expr::ScalarFunction(call) if CLOCKS.contains(&call.name()) => Err(PgError::unsupported(format!(
-                "the function {} in a materialized view: its answer changes by itself and",
                 call.name()
             ))),
             _ => Ok(()),
@@ -132,7 +117,7 @@ pub(crate) fn position(expr: &Expr) -> Option<usize> {
     }
 }
 
-/// The positions that `expr` reads, added to `positions`, and how many times it reads any.
+/// Adds the positions that `expr` reads to `positions`.
 pub(crate) fn add_positions(expr: &Expr, positions: &mut BTreeSet<usize>) {
     visit_positions(expr, |index| {
         positions.insert(index);
@@ -209,8 +194,8 @@ pub(crate) fn cast(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     }
 }
 
-/// Stands for a window function's row number in rows of which only the first few are kept. It cannot be evaluated: a plan
-/// that still holds one after pruning is refused by [`reject_row_numbers`].
+/// Stands for a window function's row number in rows of which only the first few are kept. It cannot be evaluated: a
+/// plan that still holds one after pruning is refused by [`reject_row_numbers`].
 pub(crate) fn row_number(data_type: &DataType) -> Expr {
     let field = Arc::new(Field::new(ROW_NUMBER, data_type.clone(), true));
     Expr::Placeholder(Placeholder::new_with_field(ROW_NUMBER.to_string(), Some(field)))

@@ -5,8 +5,8 @@
 //!                                                          `----> DataflowPlan of each arrangement it shares
 //! ```
 //!
-//! [`lower`] takes DataFusion's `LogicalPlan` as `sql` bound and optimised it; [`relation_plan`] and [`index_plan`] give a
-//! table's and an index's dataflow; [`explain`] prints them.
+//! [`lower()`] takes DataFusion's `LogicalPlan` as `sql` bound and optimised it; [`relation_plan`] and [`index_plan`]
+//! give a table's and an index's dataflow; [`explain()`] prints them.
 
 pub mod dataflow_plan;
 mod explain;

@@ -1,8 +1,8 @@
 //! `LogicalPlan` to `DataflowPlan`.
 //!
-//! The tree is walked once, bottom up, each node becoming one or a few operators over all of its columns ([`Graph`] merges
-//! what is equal). Then [`prune`](crate::prune) drops the columns nobody reads and [`share`](crate::share) replaces private
-//! arrangements of relations by shared ones, so neither has to be thought of here.
+//! The tree is walked once, bottom up, each node becoming one or a few operators over all of its columns ([`Graph`]
+//! merges what is equal). Then [`prune`](crate::prune) drops the columns nobody reads and [`share`](crate::share)
+//! replaces private arrangements of relations by shared ones, so neither has to be thought of here.
 
 mod aggregate;
 mod join;

@@ -1,8 +1,8 @@
 //! Drops what nobody reads: nodes, columns of nodes, aggregates; and merges what that brings together.
 //!
-//! First the columns each node is asked for are collected from the last node to the first; then the graph is built again
-//! from the first to the last with just those. State is as narrow as that makes it: what an arrangement or a top-k keeps is its key,
-//! its order and the columns that are read above.
+//! First the columns each node is asked for are collected from the last node to the first; then the graph is built
+//! again from the first to the last with just those. State is as narrow as that makes it: what an arrangement or a
+//! top-k keeps is its key, its order and the columns that are read above.
 
 use std::collections::{BTreeSet, HashMap};
 

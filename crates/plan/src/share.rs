@@ -1,9 +1,9 @@
 //! Arrangements of relations, shared between views.
 //!
-//! A join's input that is some columns of a relation, arranged by some of them, is worth the same to every view that joins
-//! the relation that way. So it gets a dataflow of its own and views import it; a relation that is arranged so already
-//! (a table by its primary key, a view by its group) is imported as it stands. What a view filters or computes first it
-//! arranges for itself.
+//! A join's input that is some columns of a relation, arranged by some of them, is worth the same to every view that
+//! joins the relation that way. So it gets a dataflow of its own and views import it; a relation that is arranged so
+//! already (a table by its primary key, a view by its group) is imported as it stands. What a view filters or computes
+//! first it arranges for itself.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -17,7 +17,8 @@ use crate::graph::Graph;
 use crate::lower::LowerContext;
 use crate::prune::{Replacement, prune};
 
-/// What a shared arrangement holds. Its text is canonical: equal arrangements have equal texts, and the text reads back.
+/// What a shared arrangement holds. Its text is canonical: equal arrangements have equal texts, and the text reads
+/// back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The relation.

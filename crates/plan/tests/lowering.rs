@@ -1,8 +1,8 @@
 //! What a lowered plan means is what DataFusion says the query means.
 //!
-//! Random tables with NULLs and duplicates; random queries over them, each lowered as bound and as optimised; the dataflow
-//! evaluated by the naive interpreter in `interpreter`, which also holds every node to what the plan claims of it. A seed
-//! replays a failure.
+//! Random tables with NULLs and duplicates; random queries over them, each lowered as bound and as optimised; the
+//! dataflow evaluated by the naive interpreter in `interpreter`, which also holds every node to what the plan claims of
+//! it. A seed replays a failure.
 
 #[path = "lowering/interpreter.rs"]
 mod interpreter;
@@ -106,31 +106,42 @@ fn random_table(random: &mut StdRng, keyed: bool) -> RecordBatch {
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).unwrap()
 }
 
-fn run(plan: &LogicalPlan) -> Collection {
+/// DataFusion's answer; None where it fails, as it does over some plans of its own making.
+fn run(plan: &LogicalPlan) -> Option<Collection> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let context = SessionContext::new();
-    let batches = runtime
-        .block_on(async { context.execute_logical_plan(plan.clone()).await?.collect().await })
-        .unwrap_or_else(|error| panic!("{error}\n{}", plan.display_indent()));
+    let context = context();
+    let batches = runtime.block_on(async { context.execute_logical_plan(plan.clone()).await?.collect().await });
+    let batches = match batches {
+        Ok(batches) => batches,
+        Err(error) if error.to_string().contains("bug in DataFusion") => return None,
+        Err(error) => panic!("{error}\n{}", plan.display_indent()),
+    };
     let mut rows = Collection::new();
     for batch in batches {
         for (row, count) in collection_of(&batch) {
             *rows.entry(row).or_insert(0) += count;
         }
     }
-    rows
+    Some(rows)
+}
+
+/// DataFusion without a rule that takes `=` for IS NOT DISTINCT FROM where a join's other keys are that.
+fn context() -> SessionContext {
+    let context = SessionContext::new();
+    assert!(context.remove_optimizer_rule("extract_equijoin_predicate"));
+    context
 }
 
 /// As `sql` optimises what is to be maintained: DISTINCT ON stays itself.
 fn optimized(plan: &LogicalPlan) -> LogicalPlan {
-    let context = SessionContext::new();
-    context.remove_optimizer_rule("replace_distinct_aggregate");
+    let context = context();
+    assert!(context.remove_optimizer_rule("replace_distinct_aggregate"));
     context.state().optimize(plan).unwrap()
 }
 
 /// The plan as bound and as optimised give what DataFusion gives.
 fn check(world: &World, plan: &LogicalPlan) {
-    let expected = run(plan);
+    let Some(expected) = run(plan) else { return };
     let optimized = optimized(plan);
     for plan in [plan, &optimized] {
         let plans = match world.lower(plan) {
@@ -151,7 +162,8 @@ fn check(world: &World, plan: &LogicalPlan) {
 
 /// Runs `case` over this many random worlds, naming the seed that fails.
 fn each_world(count: u64, case: impl Fn(&World, &mut StdRng) + std::panic::RefUnwindSafe) {
-    for seed in 0..count {
+    let only = std::env::var("SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
+    for seed in only.map_or(0..count, |seed| seed..seed + 1) {
         let result = std::panic::catch_unwind(|| {
             let mut random = StdRng::seed_from_u64(seed);
             let world = World::random(&mut random);

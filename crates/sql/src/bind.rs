@@ -170,6 +170,17 @@ impl<'a> Binder<'a> {
         (expr.alias(&name), Column::new_unqualified(name))
     }
 
+    /// Each row of `plan` once. `plan` has computed columns only; they keep their names. See [`build::aggregate`].
+    pub(crate) fn distinct(&self, plan: LogicalPlan) -> Result<LogicalPlan, PgError> {
+        let (mut exprs, mut groups) = (Vec::new(), Vec::new());
+        for column in plan.schema().columns() {
+            let (expr, name) = self.named(Expr::Column(column.clone()));
+            exprs.push(expr);
+            groups.push(Expr::Column(name).alias(column.name));
+        }
+        build::aggregate(build::project(plan, exprs)?, groups, Vec::new())
+    }
+
     /// `error`, pointing at the start of `span` where that is known.
     pub(crate) fn at(&self, error: PgError, span: Span) -> PgError {
         if error.position.is_some() || self.view_depth.get() > 0 {

@@ -42,6 +42,9 @@ enum Conversion {
 /// A literal of unknown type is read as `to`; a parameter of unknown type becomes one of type `to`, and its placeholder's
 /// field is named after the type. Errors: `42846` where there is no such cast in this context, and those of reading a literal.
 pub fn cast(expr: TypedExpr, to: &SqlType, typmod: i32, context: CastContext) -> Result<TypedExpr, PgError> {
+    if let Some(named) = crate::functions::catalog::cast_by_name(&expr, to) {
+        return named;
+    }
     if expr.is_unknown() && *to != SqlType::Unknown {
         return cast_unknown(expr, to, typmod, context);
     }
@@ -351,6 +354,8 @@ fn named_type(name: &ast::ObjectName, modifiers: &[String]) -> Result<(SqlType, 
         "varchar" => (SqlType::Varchar, 4),
         "timestamptz" => (SqlType::Timestamptz, 0),
         "\"char\"" | "char" => (SqlType::Bpchar, 4),
+        // Numbers that PostgreSQL prints as names; we print the numbers.
+        "regnamespace" | "regproc" | "regprocedure" | "regrole" => (SqlType::Oid, 0),
         bare => {
             let scalar = |name: &str| {
                 let found = repr::types::TYPES.iter().find(|info| info.name == name && name != "unknown");

@@ -305,8 +305,19 @@ pub fn resolve_function(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, P
         let converted = cast(argument, wanted, -1, CastContext::Implicit)?;
         arguments.push((converted.expr, wanted.arrow()));
     }
-    let expr = folded(call_strict(name, arguments, chosen.result.arrow(), chosen.body));
+    let expr = folded(call_strict(&chosen.kernel_name(), arguments, chosen.result.arrow(), chosen.body));
     Ok(TypedExpr::new(expr, chosen.result.clone()))
+}
+
+impl Function {
+    /// What the kernel is called in plans. Calls of one name over the same stored types are one kernel, so overloads that
+    /// differ only for char(n), which is stored as text is, need another name.
+    fn kernel_name(&self) -> String {
+        match self.arguments.contains(&SqlType::Bpchar) {
+            true => format!("bpchar_{}", self.name),
+            false => self.name.to_string(),
+        }
+    }
 }
 
 fn unresolved(name: &str, types: &[&SqlType], failure: Failure) -> PgError {
@@ -521,4 +532,26 @@ fn cardinality(call: &kernel::Call) -> Result<arrow::array::ArrayRef, PgError> {
     use arrow::array::AsArray;
     let lists = call.argument(0).0.as_list::<i32>();
     call.map::<Int32Type>(|row| Ok(lists.value_length(call.index(0, row))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_kernel_a_name_and_types() {
+        let mut seen: HashMap<(String, Vec<DataType>), Body> = HashMap::new();
+        for function in list() {
+            let types = function.arguments.iter().map(SqlType::arrow).collect();
+            let key = (function.kernel_name(), types);
+            let same = seen.insert(key.clone(), function.body);
+            assert!(same.is_none_or(|body| std::ptr::fn_addr_eq(body, function.body)), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_list_is_sorted() {
+        let names: Vec<&str> = list().iter().map(|function| function.name).collect();
+        assert!(names.is_sorted());
+    }
 }

@@ -9,8 +9,13 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use datafusion::common::DataFusionError;
+use datafusion::common::alias::AliasGenerator;
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
+use datafusion::execution::registry::{FunctionRegistry, MemoryFunctionRegistry};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::{Distinct, LogicalPlan};
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
@@ -27,7 +32,6 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 use repr::PgError;
 
@@ -48,7 +52,7 @@ pub fn optimize(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan, PgEr
         plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
     };
     let expected = types(&plan);
-    let context = OptimizerContext::new().without_query_execution_start_time();
+    let context = Context::new()?;
     let optimizer = Optimizer::with_rules(rules(purpose));
     let optimized = optimizer.optimize(plan, &context, |_, _| {}).map_err(plan_error)?;
     match types(&optimized) {
@@ -56,6 +60,38 @@ pub fn optimize(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan, PgEr
         found => {
             Err(PgError::internal(format!("the optimizer changed a plan's columns from {expected:?} to {found:?}")))
         }
+    }
+}
+
+/// No clock, and the one function that a rule looks up by its name: DISTINCT ON becomes an aggregate of `first_value`.
+struct Context {
+    options: OptimizerContext,
+    functions: MemoryFunctionRegistry,
+}
+
+impl Context {
+    fn new() -> Result<Context, PgError> {
+        let mut functions = MemoryFunctionRegistry::new();
+        functions.register_udaf(first_value_udaf()).map_err(plan_error)?;
+        Ok(Context { options: OptimizerContext::new().without_query_execution_start_time(), functions })
+    }
+}
+
+impl OptimizerConfig for Context {
+    fn query_execution_start_time(&self) -> Option<DateTime<Utc>> {
+        self.options.query_execution_start_time()
+    }
+
+    fn alias_generator(&self) -> &Arc<AliasGenerator> {
+        self.options.alias_generator()
+    }
+
+    fn options(&self) -> Arc<ConfigOptions> {
+        OptimizerConfig::options(&self.options)
+    }
+
+    fn function_registry(&self) -> Option<&dyn FunctionRegistry> {
+        Some(&self.functions)
     }
 }
 
@@ -81,7 +117,7 @@ fn rules(purpose: Purpose) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         rules.push(Arc::new(PushDownLimit::new()));
     }
     rules.push(Arc::new(PushDownFilterAboveDistinctOn(PushDownFilter::new())));
-    rules.push(Arc::new(SingleDistinctToGroupBy::new()));
+    // Not SingleDistinctToGroupBy: it sums sums, and the sum of a sum has another type in PostgreSQL.
     rules.push(Arc::new(CommonSubexprEliminate::new()));
     rules.push(Arc::new(OptimizeProjections::new()));
     rules

@@ -72,14 +72,6 @@ pub fn parse_query(text: &str) -> Result<Query, PgError> {
     Ok(*query)
 }
 
-/// The expression that `text` is, such as a column's default. Errors: 42601, positions in `text`.
-pub(crate) fn parse_expr(text: &str) -> Result<sqlparser::ast::Expr, PgError> {
-    let mut parser = StatementParser::new(text, 0)?;
-    let expr = parser.sql(Parser::parse_expr)?;
-    parser.end()?;
-    Ok(expr)
-}
-
 /// Where `node` starts in its statement, as PostgreSQL's error position counts; None where sqlparser kept no span.
 pub(crate) fn position(node: &impl Spanned) -> Option<u32> {
     Some(node.span().start.column as u32).filter(|column| *column > 0)

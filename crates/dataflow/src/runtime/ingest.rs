@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::concat;
 use repr::source::Positions;
 use repr::{Diff, Lane, ObjectId, Timestamp};
 
@@ -111,6 +112,26 @@ impl Rows {
         starts.map(|start| self.slice(start, piece_rows.min(row_count - start))).collect()
     }
 
+    /// All rows as one batch; as they were where their columns do not fit together.
+    pub(crate) fn concat(mut batches: Vec<Rows>) -> Vec<Rows> {
+        if batches.len() < 2 {
+            return batches;
+        }
+        let width = batches[0].columns.len();
+        if batches.iter().any(|rows| rows.columns.len() != width) {
+            return batches;
+        }
+        let column = |index: usize| {
+            let parts: Vec<&dyn Array> = batches.iter().map(|rows| rows.columns[index].as_ref()).collect();
+            concat(&parts)
+        };
+        let Ok(columns) = (0..width).map(column).collect::<Result<Vec<ArrayRef>, _>>() else { return batches };
+        let diffs: Vec<Diff> = batches.iter().flat_map(|rows| rows.diffs.iter()).collect();
+        batches.clear();
+        batches.push(Rows { columns, diffs: Lane::Values(diffs).compress() });
+        batches
+    }
+
     fn slice(&self, start: usize, len: usize) -> Rows {
         let columns = self.columns.iter().map(|column| column.slice(start, len)).collect();
         let diffs = match &self.diffs {
@@ -123,7 +144,7 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array, Int64Array};
+    use arrow::array::Int64Array;
 
     use super::*;
 
@@ -135,5 +156,9 @@ mod tests {
         assert_eq!(pieces.iter().map(Rows::row_count).collect::<Vec<_>>(), [4, 4, 2]);
         assert_eq!(pieces[2].columns[0].len(), 2);
         assert_eq!(pieces[2].diffs, Lane::Values(vec![8, 9]));
+        let whole = Rows::concat(pieces);
+        assert_eq!(whole.len(), 1);
+        assert_eq!(whole[0].columns[0].as_ref(), &Int64Array::from_iter_values(0..10) as &dyn Array);
+        assert_eq!(whole[0].diffs, Lane::Values((0..10).collect()));
     }
 }

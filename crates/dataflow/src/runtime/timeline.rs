@@ -5,7 +5,7 @@
 //! decisions.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -27,6 +27,10 @@ use crate::DataflowError;
 const TICK_ROWS: usize = 256 * 1024;
 /// Source threads wait while this many rows are not yet worked in.
 const IN_FLIGHT_ROWS: usize = 512 * 1024;
+/// Writers wait while this many rows are not yet worked in.
+const WRITTEN_ROWS: usize = 1024 * 1024;
+/// Smaller batches are put together, as far as they come within one time.
+const SMALL_ROWS: usize = 2048;
 /// Larger batches are split into slices of this many rows, spread over the workers.
 const PIECE_ROWS: usize = 16 * 1024;
 
@@ -41,6 +45,8 @@ pub(crate) struct Shared {
     waiters: AtomicUsize,
     /// Rows in the queues into the workers.
     queued_rows: AtomicUsize,
+    /// A written time stays open until the dataflows have caught up: whoever moves a frontier sees to it.
+    is_close_wanted: AtomicBool,
     pub(crate) errors: ErrorRegistry,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
     /// Large peeks on their way to the scan threads, which end with this sender.
@@ -63,6 +69,10 @@ pub(crate) struct Timeline {
     open: Timestamp,
     /// Rows stamped with `open`.
     open_rows: usize,
+    /// Some of them are acknowledged writes, which the next read must see.
+    open_is_written: bool,
+    /// Relations with small batches that wait for the end of the open time; some may have been sent meanwhile.
+    small: Vec<ObjectId>,
     /// Rows of closed times that some dataflow has still to work in.
     waiting: VecDeque<(Timestamp, usize)>,
     waiting_rows: usize,
@@ -82,6 +92,9 @@ pub(crate) struct RelationState {
     row_count: u64,
     /// Whose turn it is.
     turn: usize,
+    /// Rows of the open time in batches too small to be sent one by one.
+    small: Vec<Rows>,
+    small_rows: usize,
 }
 
 /// A running dataflow as the timeline sees it.
@@ -124,6 +137,8 @@ impl Timeline {
             previous: 0,
             open: 0,
             open_rows: 0,
+            open_is_written: false,
+            small: Vec::new(),
             waiting: VecDeque::new(),
             waiting_rows: 0,
             relations: HashMap::new(),
@@ -218,8 +233,10 @@ impl Timeline {
         self.waiting_rows + self.open_rows
     }
 
+    /// Whether there is something to close, and at most one closed time is still being worked in or rows get too many.
     fn is_tick_due(&self) -> bool {
-        self.open_rows > 0 && (self.open_rows >= TICK_ROWS || self.settled_frontier() > self.previous)
+        let is_wanted = self.open_rows > 0 || self.open_is_written;
+        is_wanted && (self.open_rows >= TICK_ROWS || self.settled_frontier() > self.previous)
     }
 
     pub(crate) fn stats(&mut self, measured: HashMap<ObjectId, Measured>) -> Vec<DataflowStats> {
@@ -274,6 +291,7 @@ impl Shared {
             progressed: Condvar::new(),
             waiters: AtomicUsize::new(0),
             queued_rows: AtomicUsize::new(0),
+            is_close_wanted: AtomicBool::new(false),
             errors: ErrorRegistry::default(),
             subscriptions: Mutex::new(Vec::new()),
             scans,
@@ -305,20 +323,45 @@ impl Shared {
         }
     }
 
-    /// Queues rows stamped `time` in pieces, each for the next worker in turn.
-    pub(crate) fn append(&self, timeline: &mut Timeline, relation: ObjectId, rows: Rows, time: Timestamp) {
+    /// Adds rows to the open time. Small batches wait for its end or for each other: a container costs more than a row.
+    pub(crate) fn append(&self, timeline: &mut Timeline, relation: ObjectId, rows: Rows) {
         let row_count = rows.row_count();
-        let workers = self.workers();
         let state = timeline.relation(relation);
         state.row_count += row_count as u64;
         if state.readers == 0 || row_count == 0 {
             return;
         }
-        let first_turn = state.turn;
-        let pieces = rows.split(PIECE_ROWS);
-        state.turn = (first_turn + pieces.len()) % workers;
+        if row_count < SMALL_ROWS {
+            state.small_rows += row_count;
+            state.small.push(rows);
+            if state.small_rows >= SMALL_ROWS {
+                self.send_small(timeline, relation);
+            } else if timeline.relation(relation).small.len() == 1 {
+                timeline.small.push(relation);
+            }
+        } else {
+            self.send_rows(timeline, relation, rows);
+        }
         timeline.open_rows += row_count;
-        self.queued_rows.fetch_add(row_count, Ordering::AcqRel);
+    }
+
+    /// Queues what waits of a relation, as one batch.
+    fn send_small(&self, timeline: &mut Timeline, relation: ObjectId) {
+        let state = timeline.relation(relation);
+        state.small_rows = 0;
+        for rows in Rows::concat(std::mem::take(&mut state.small)) {
+            self.send_rows(timeline, relation, rows);
+        }
+    }
+
+    /// Queues rows of the open time in pieces, each for the next worker in turn.
+    fn send_rows(&self, timeline: &mut Timeline, relation: ObjectId, rows: Rows) {
+        let (workers, time) = (self.workers(), timeline.open);
+        self.queued_rows.fetch_add(rows.row_count(), Ordering::AcqRel);
+        let pieces = rows.split(PIECE_ROWS);
+        let state = timeline.relation(relation);
+        let first_turn = state.turn;
+        state.turn = (first_turn + pieces.len()) % workers;
         for (index, rows) in pieces.into_iter().enumerate() {
             self.send(timeline, (first_turn + index) % workers, Command::Append { relation, rows, time });
         }
@@ -349,8 +392,12 @@ impl Shared {
     /// Closes everything up to `time`, which is the open time.
     pub(crate) fn close(&self, timeline: &mut Timeline, time: Timestamp) {
         debug_assert!(time > timeline.closed && (timeline.open_rows == 0 || time >= timeline.open));
+        for relation in std::mem::take(&mut timeline.small) {
+            self.send_small(timeline, relation);
+        }
         timeline.previous = timeline.closed;
         timeline.closed = time;
+        timeline.open_is_written = false;
         if timeline.open_rows > 0 {
             timeline.waiting.push_back((time, timeline.open_rows));
             timeline.waiting_rows += timeline.open_rows;
@@ -361,15 +408,46 @@ impl Shared {
         self.broadcast(timeline, || Command::Advance { closed: time });
     }
 
+    /// See [`super::Runtime::write`].
+    pub(crate) fn write(&self, writes: Vec<(ObjectId, Rows)>) -> Timestamp {
+        let mut timeline = self.timeline.lock();
+        while timeline.in_flight_rows() >= WRITTEN_ROWS && !self.has_failed() && !timeline.shut_down {
+            self.wait_progress(&mut timeline, Duration::from_millis(20));
+        }
+        let time = timeline.open_time();
+        for (relation, rows) in writes {
+            self.append(&mut timeline, relation, rows);
+        }
+        timeline.open_is_written = true;
+        // Wanted before the frontiers are looked at; a worker moves its frontier before it looks whether it is wanted.
+        self.is_close_wanted.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.close_if_due(&mut timeline);
+        time
+    }
+
+    fn close_if_due(&self, timeline: &mut Timeline) {
+        if timeline.is_tick_due() {
+            let time = timeline.open_time();
+            self.close(timeline, time);
+        }
+        if !timeline.open_is_written {
+            self.is_close_wanted.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Closes the open time if a read must see it; returns the last closed time.
+    pub(crate) fn readable_time(&self, timeline: &mut Timeline) -> Timestamp {
+        if timeline.open_is_written {
+            let time = timeline.open_time();
+            self.close(timeline, time);
+        }
+        timeline.closed
+    }
+
     /// See [`super::Runtime::tick_if_due`].
     pub(crate) fn tick_if_due(&self) {
-        {
-            let mut timeline = self.timeline.lock();
-            if timeline.is_tick_due() {
-                let time = timeline.open_time();
-                self.close(&mut timeline, time);
-            }
-        }
+        self.close_if_due(&mut self.timeline.lock());
         self.subscriptions.lock().retain(|subscription| subscription.flush());
     }
 
@@ -383,10 +461,7 @@ impl Shared {
                 return;
             }
             // The rows that fill the bound may all be in the open time, and the timer may be slow.
-            if timeline.is_tick_due() {
-                let time = timeline.open_time();
-                self.close(&mut timeline, time);
-            }
+            self.close_if_due(&mut timeline);
             self.wait_progress(&mut timeline, Duration::from_millis(20));
         }
     }
@@ -437,9 +512,13 @@ impl Shared {
         self.queued_rows.fetch_sub(row_count, Ordering::AcqRel);
     }
 
-    /// A worker has moved a frontier or emptied its queue. Waiters look again; one that began to wait a moment ago and is
-    /// missed here looks by itself soon.
+    /// A worker has moved a frontier or emptied its queue. Closes what waited for that. Waiters look again; one that began to
+    /// wait a moment ago and is missed here looks by itself soon.
     pub(crate) fn notify_progress(&self) {
+        fence(Ordering::SeqCst);
+        if self.is_close_wanted.load(Ordering::SeqCst) {
+            self.close_if_due(&mut self.timeline.lock());
+        }
         if self.waiters.load(Ordering::Acquire) > 0 {
             self.progressed.notify_all();
         }

@@ -1,17 +1,18 @@
-//! GROUP BY: accumulable aggregates into one `Reduce`, each MIN or MAX into a `TopK` of one, DISTINCT ones over a `Distinct`.
+//! GROUP BY: accumulable aggregates into one `Reduce`, each MIN or MAX into a `TopK` of one, DISTINCT ones over a
+//! `Distinct`.
 //!
-//! Every part is made so that it has exactly one row for every group: a value that does not count (NULL, or FILTER not true)
-//! stays as NULL instead of being filtered out, sorts last for MIN and MAX, and adds nothing to a count or sum. So a single part is the
-//! answer by itself, and several are put side by side by `Collate`.
+//! Every part is made so that it has exactly one row for every group: a value that does not count (NULL, or FILTER not
+//! true) stays as NULL instead of being filtered out, sorts last for MIN and MAX, and adds nothing to a count or sum.
+//! So a single part is the answer by itself, and several are put side by side by `Collate`.
 
 use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
 use repr::PgError;
 
 use super::{Lowering, batch, resolve_all};
 use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
-use crate::expression::{aggregate_call, all_columns, cast, is_trivial, literal, null, only_where, resolve};
+use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve};
 use crate::graph::place;
 
 /// One aggregate call over positions of the input.
@@ -131,6 +132,10 @@ impl Lowering<'_> {
 
     fn extreme(&mut self, input: NodeId, key: &[Expr], value: Expr, descending: bool) -> Result<NodeId, PgError> {
         let input = self.graph.map(input, Vec::new(), with(key, value))?;
+        if self.graph.types(input).get(key.len()).is_some_and(|value| matches!(value, DataType::Interval(_))) {
+            // Arrow orders intervals by months first; PostgreSQL by their length.
+            return Err(PgError::unsupported("min or max of an interval in a materialized view"));
+        }
         let order = vec![SortKey { column: key.len(), descending, nulls_first: false }];
         self.graph.add(Operator::TopK { input, key: (0..key.len()).collect(), order, offset: 0, limit: Some(1) })
     }
@@ -176,9 +181,7 @@ impl Lowering<'_> {
         let mut defaults = Vec::new();
         for call in calls {
             defaults.push(match call.function.as_str() {
-                "count" => {
-                    literal(ScalarValue::Int64(Some(0)).cast_to(&call.output).map_err(crate::expression::internal)?)
-                }
+                "count" => literal(ScalarValue::Int64(Some(0)).cast_to(&call.output).map_err(internal)?),
                 _ => null(&call.output)?,
             });
         }
@@ -186,7 +189,7 @@ impl Lowering<'_> {
         let mut arrays = Vec::new();
         for default in &defaults {
             let Expr::Literal(value, _) = default else { return Err(PgError::internal("a default is a literal")) };
-            arrays.push(value.to_array().map_err(crate::expression::internal)?);
+            arrays.push(value.to_array().map_err(internal)?);
         }
         let default = self.graph.constant(batch(schema, arrays, 1)?)?;
         let displaced = self.graph.map(groups, Vec::new(), defaults)?;
@@ -201,7 +204,7 @@ fn with(key: &[Expr], value: Expr) -> Vec<Expr> {
     key.iter().cloned().chain([value]).collect()
 }
 
-fn call(expr: &Expr, output: DataType, schema: &datafusion::common::DFSchema) -> Result<Call, PgError> {
+fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {
     let call = aggregate_call(expr).ok_or_else(|| PgError::internal(format!("{expr} is not an aggregate call")))?;
     let function = call.func.name().to_lowercase();
     let unsupported = || Err(PgError::unsupported(format!("the aggregate function {function} in a materialized view")));
@@ -216,7 +219,7 @@ fn call(expr: &Expr, output: DataType, schema: &datafusion::common::DFSchema) ->
     };
     let argument = argument.filter(|argument| {
         let counts_rows = function == "count" && !call.params.distinct;
-        !(counts_rows && is_trivial(argument) && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
+        !(counts_rows && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
     });
     Ok(Call { function, argument, filter, distinct: call.params.distinct, output })
 }

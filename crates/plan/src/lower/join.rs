@@ -1,17 +1,17 @@
 //! Joins, out of one inner operator and multiplicities.
 //!
 //! ```text
-//! inner   L >< R                                 matched(L): the rows of L that meet a row of R, as often as they are in L
+//! inner   L >< R          matched(L): the rows of L that meet a row of R, as often as they are in L
 //! left    L >< R  +  pad(L)  -  pad(matched(L))
 //! full    the same  +  pad(R)  -  pad(matched(R))
 //! semi    matched(L)      anti  L - matched(L)      mark  (matched(L), true) + (L, false) - (matched(L), false)
 //! ```
 //!
-//! `matched(L)` is `L` joined with the distinct keys of `R`, so it uses the arrangement of `L` that the inner join has. A
-//! NULL key meets nothing, so it is in no `matched` and such a row is unmatched, as SQL wants. Conditions about one side alone
-//! only restrict that side's rows. Where the key is unique in `R` the inner join has the matched rows already. Only a condition
-//! about both sides, on a key that is not, needs more: then the matched rows themselves are made distinct, by their key if
-//! they have one, and `L` is joined with those.
+//! `matched(L)` is `L` joined with the distinct keys of `R`, so it uses the arrangement of `L` that the inner join has.
+//! A NULL key meets nothing, so it is in no `matched` and such a row is unmatched, as SQL wants. Conditions about one
+//! side alone only restrict that side's rows. Where the key is unique in `R` the inner join has the matched rows
+//! already. Only a condition about both sides, on a key that is not, needs more: then the matched rows themselves are
+//! made distinct, by their key if they have one, and `L` is joined with those.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{JoinType, NullEquality, ScalarValue};
@@ -164,7 +164,8 @@ impl Lowering<'_> {
     }
 }
 
-/// The columns of `node` that its relation's own arrangement is keyed by, where `node` only picks columns of a relation.
+/// The columns of `node` that its relation's own arrangement is keyed by, where `node` only picks columns of a
+/// relation.
 fn exported_columns(graph: &Graph, node: NodeId) -> Option<Vec<usize>> {
     match &graph.nodes[node].operator {
         Operator::Import { key, .. } => Some(key.clone()),

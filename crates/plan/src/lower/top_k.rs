@@ -1,14 +1,15 @@
 //! ORDER BY with LIMIT, and LIMIT alone: the first rows of one group.
 //!
-//! A view has no order, so a sort without a limit is dropped; a limit takes the sort below it, also through projections.
+//! A view has no order, so a sort without a limit is dropped; a limit takes the sort below it, also through
+//! projections.
 
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, FetchType, Limit, LogicalPlan, SkipType, Sort, SortExpr};
 use repr::{PgError, SqlState};
 
 use super::{Lowering, resolve_all};
 use crate::dataflow_plan::{NodeId, Operator, SortKey};
-use crate::expression::{position, resolve};
+use crate::expression::resolve;
 
 /// One expression of an order.
 pub(super) struct Order {
@@ -116,14 +117,14 @@ pub(super) fn resolve_order(sorts: &[SortExpr], schema: &DFSchema) -> Result<Vec
     let mut order = Vec::new();
     for sort in sorts {
         let expr = resolve(&sort.expr, &[schema])?;
-        if position(&expr).is_some() || !matches!(expr, Expr::Literal(..)) {
+        if !matches!(expr, Expr::Literal(..)) {
             order.push(Order { expr, descending: !sort.asc, nulls_first: sort.nulls_first });
         }
     }
     Ok(order)
 }
 
-fn invalid_limit(error: &datafusion::common::DataFusionError) -> PgError {
+fn invalid_limit(error: &DataFusionError) -> PgError {
     let message = error.strip_backtrace();
     match message.contains("OFFSET") {
         true => PgError::new(SqlState::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE, "OFFSET must not be negative"),

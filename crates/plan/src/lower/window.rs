@@ -1,7 +1,7 @@
 //! Filters, and the one window function they make maintainable: `row_number() <= k` is a top-k of each partition.
 //!
-//! The number itself is not kept: it would change for every row behind an inserted one. Where a single row a partition is
-//! left, its number is a constant; otherwise a plan that still reads it is refused.
+//! The number itself is not kept: it would change for every row behind an inserted one. Where a single row a partition
+//! is left, its number is a constant; otherwise a plan that still reads it is refused.
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{

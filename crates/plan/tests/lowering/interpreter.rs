@@ -1,7 +1,7 @@
 //! A `DataflowPlan` evaluated over multisets, each operator by its definition and nothing else.
 //!
-//! On the way every claim of the plan is held against the rows: column types, keys, no negative multiplicities of what is
-//! exported, imports by the exporter's key.
+//! On the way every claim of the plan is held against the rows: column types, keys, no negative multiplicities of what
+//! is exported, imports by the exporter's key.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

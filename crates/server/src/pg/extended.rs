@@ -155,6 +155,13 @@ impl Connection {
                 message::parameter_description(&mut self.output.buffer, types);
                 (statement, Vec::new())
             }
+            // A cursor of DECLARE is a portal to its client, which describes it before it fetches.
+            Target::Portal(name) if !self.portals.contains_key(name) && self.session.cursor_columns(name).is_some() => {
+                if let Some(schema) = self.session.cursor_columns(name) {
+                    message::row_description(&mut self.output.buffer, schema, &[]);
+                }
+                return Ok(());
+            }
             Target::Portal(name) => {
                 let portal = self.portals.get(name).ok_or_else(|| unknown_portal(name))?;
                 (portal.statement.clone(), portal.formats.clone())

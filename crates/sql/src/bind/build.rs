@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DataFusionError, JoinConstraint, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, EmptyRelation, Expr, Filter, Join, LogicalPlan, Operator, Projection, lit,
+    Aggregate, BinaryExpr, EmptyRelation, Expr, Filter, Join, LogicalPlan, Operator, Projection, lit,
 };
 use repr::PgError;
 
@@ -57,10 +57,8 @@ pub(crate) fn filter(plan: LogicalPlan, predicate: Expr) -> Result<LogicalPlan, 
     Filter::try_new(predicate, Arc::new(plan)).map(LogicalPlan::Filter).map_err(internal)
 }
 
-pub(crate) fn distinct(plan: LogicalPlan) -> LogicalPlan {
-    LogicalPlan::Distinct(Distinct::All(Arc::new(plan)))
-}
-
+/// Groups `plan`. Grouping expressions have names that no input column has: DataFusion 55 takes a grouping column that was
+/// unique before a join for a key of the result, and then drops others, wherever it finds the same name on both sides.
 pub(crate) fn aggregate(plan: LogicalPlan, groups: Vec<Expr>, aggregates: Vec<Expr>) -> Result<LogicalPlan, PgError> {
     Aggregate::try_new(Arc::new(plan), groups, aggregates).map(LogicalPlan::Aggregate).map_err(internal)
 }

@@ -25,8 +25,8 @@ use repr::PgError;
 
 use super::Binder;
 use super::build::{
-    aggregate, any_expr, any_plan_expr, case, column_types, columns, columns_in, conjuncts, cross, distinct, equality,
-    filter, internal, is_aggregate_named, join, or_zero, project, replace,
+    aggregate, any_expr, any_plan_expr, case, column_types, columns, columns_in, conjuncts, cross, equality, filter,
+    internal, is_aggregate_named, join, or_zero, project, replace,
 };
 use super::query::{limit, sort};
 use super::window::window;
@@ -190,7 +190,7 @@ impl Binder<'_> {
 
     fn domain<'o>(&self, outer: &LogicalPlan, set: &'o OuterColumns) -> Result<Domain<'o>, PgError> {
         let exprs = set.iter().map(|(column, _)| self.named(Expr::Column(column.clone())).0).collect();
-        Ok(Domain { outer: set, plan: distinct(project(rows_of(outer, set).clone(), exprs)?) })
+        Ok(Domain { outer: set, plan: self.distinct(project(rows_of(outer, set).clone(), exprs)?)? })
     }
 
     /// Joins `inner`, which has exactly one row for every row of `outer`, to it: all columns of both.
@@ -234,19 +234,20 @@ impl Binder<'_> {
         let (grouped, on, null_on) = match keys {
             Some((plan, keys)) => {
                 let (outside, inside): (Vec<Expr>, Vec<Expr>) = keys.into_iter().unzip();
-                let (plan, groups) = self.with_keys(plan, columns(&input), inside)?;
+                let (plan, keys) = self.with_keys(plan, columns(&input), inside)?;
+                let (groups, names) = self.group_names(keys);
                 let outside =
                     outside.into_iter().map(|expr| as_columns(expr, &outer)).collect::<Result<Vec<_>, _>>()?;
-                let on = outside.into_iter().zip(groups.clone()).collect();
+                let on = outside.into_iter().zip(names).collect();
                 (aggregate(plan, groups, node.aggr_expr)?, on, Vec::new())
             }
             None => {
                 let domain = self.domain(&outer, set)?;
                 let (plan, domain_columns) = self.push(input, &domain)?;
                 let aggregates = domain.all_bound(node.aggr_expr, &domain_columns)?;
-                let on =
-                    set.iter().map(|(column, _)| Expr::Column(column.clone())).zip(domain_columns.clone()).collect();
-                (aggregate(plan, domain_columns, aggregates)?, Vec::new(), on)
+                let (groups, names) = self.group_names(domain_columns);
+                let on = set.iter().map(|(column, _)| Expr::Column(column.clone())).zip(names).collect();
+                (aggregate(plan, groups, aggregates)?, Vec::new(), on)
             }
         };
         let mut exprs = columns(&outer);
@@ -271,8 +272,18 @@ impl Binder<'_> {
         Ok((project(plan, exprs)?, names))
     }
 
+    /// Columns to group by under names of their own, and those names.
+    fn group_names(&self, keys: Vec<Expr>) -> (Vec<Expr>, Vec<Expr>) {
+        keys.into_iter()
+            .map(|key| {
+                let (group, name) = self.named(key);
+                (group, Expr::Column(name))
+            })
+            .unzip()
+    }
+
     /// [`Self::pull`], where every predicate must be an equality: the plan with exactly `plan`'s columns and the keys as
-    /// further columns, those columns, and the predicates over them.
+    /// further columns, those columns, and what each of them must be equal to.
     fn pull_keys(
         &self,
         plan: LogicalPlan,
@@ -284,8 +295,7 @@ impl Binder<'_> {
         let Some(keys) = keys else { return Ok(None) };
         let (outside, inside): (Vec<Expr>, Vec<Expr>) = keys.into_iter().unzip();
         let (plan, names) = self.with_keys(plan, kept, inside)?;
-        let predicates = outside.into_iter().zip(&names).map(|(outside, name)| outside.eq(name.clone())).collect();
-        Ok(Some((plan, names, predicates)))
+        Ok(Some((plan, names, outside)))
     }
 
     /// `plan` without its references to `outer`, and the predicates that were taken out: for one outer row, `plan`'s rows
@@ -343,13 +353,10 @@ impl Binder<'_> {
                     return Ok(None);
                 }
                 let pulled = self.pull_keys(Arc::unwrap_or_clone(node.input), outer)?;
-                let Some((input, keys, predicates)) = pulled else { return Ok(None) };
+                let Some((input, keys, outside)) = pulled else { return Ok(None) };
+                let (keys, names) = self.group_names(keys);
                 let groups = node.group_expr.into_iter().chain(keys).collect();
-                Ok(Some((aggregate(input, groups, node.aggr_expr)?, predicates)))
-            }
-            LogicalPlan::Distinct(Distinct::All(input)) => {
-                let pulled = self.pull_keys(Arc::unwrap_or_clone(input), outer)?;
-                Ok(pulled.map(|(input, _, predicates)| (distinct(input), predicates)))
+                Ok(Some((aggregate(input, groups, node.aggr_expr)?, equalities(outside, &names))))
             }
             LogicalPlan::Distinct(Distinct::On(node)) => {
                 let sorts = node.sort_expr.iter().flatten().map(|key| &key.expr);
@@ -357,9 +364,9 @@ impl Binder<'_> {
                     return Ok(None);
                 }
                 let pulled = self.pull_keys(Arc::unwrap_or_clone(node.input), outer)?;
-                let Some((input, keys, predicates)) = pulled else { return Ok(None) };
+                let Some((input, keys, outside)) = pulled else { return Ok(None) };
                 let plan = distinct_on_per(input, &keys, node.on_expr, node.select_expr, node.sort_expr)?;
-                Ok(Some((plan, predicates)))
+                Ok(Some((plan, equalities(outside, &keys))))
             }
             LogicalPlan::Sort(node) => {
                 if mentions_any(node.expr.iter().map(|key| &key.expr), outer) {
@@ -374,17 +381,18 @@ impl Binder<'_> {
                     return Ok(None);
                 }
                 let pulled = self.pull_keys(input, outer)?;
-                let Some((input, keys, predicates)) = pulled else { return Ok(None) };
-                Ok(Some((self.limit_per(input, &keys, order, node.skip, node.fetch)?, predicates)))
+                let Some((input, keys, outside)) = pulled else { return Ok(None) };
+                let plan = self.limit_per(input, &keys, order, node.skip, node.fetch)?;
+                Ok(Some((plan, equalities(outside, &keys))))
             }
             LogicalPlan::Window(node) => {
                 if mentions_any(&node.window_expr, outer) {
                     return Ok(None);
                 }
                 let pulled = self.pull_keys(Arc::unwrap_or_clone(node.input), outer)?;
-                let Some((input, keys, predicates)) = pulled else { return Ok(None) };
+                let Some((input, keys, outside)) = pulled else { return Ok(None) };
                 let calls = node.window_expr.into_iter().map(|call| partitioned(call, &keys)).collect();
-                Ok(Some((window(input, calls)?, predicates)))
+                Ok(Some((window(input, calls)?, equalities(outside, &keys))))
             }
             LogicalPlan::Join(node) => self.pull_join(node, outer),
             _ => Ok(None),
@@ -439,10 +447,6 @@ impl Binder<'_> {
                 Ok((project(input, exprs)?, domain_columns))
             }
             LogicalPlan::Aggregate(node) => self.push_aggregate(node, domain),
-            LogicalPlan::Distinct(Distinct::All(input)) => {
-                let (input, domain_columns) = self.push_exactly(Arc::unwrap_or_clone(input), domain)?;
-                Ok((distinct(input), domain_columns))
-            }
             LogicalPlan::Distinct(Distinct::On(node)) => {
                 let (input, domain_columns) = self.push(Arc::unwrap_or_clone(node.input), domain)?;
                 let on = domain.all_bound(node.on_expr, &domain_columns)?;
@@ -504,8 +508,10 @@ impl Binder<'_> {
         let outputs = node.schema.columns();
         let (input, domain_columns) = self.push(Arc::unwrap_or_clone(node.input), domain)?;
         let aggregates = domain.all_bound(node.aggr_expr, &domain_columns)?;
-        let groups: Vec<Expr> = node.group_expr.into_iter().chain(domain_columns.iter().cloned()).collect();
-        let scalar = groups.len() == domain_columns.len();
+        let scalar = node.group_expr.is_empty();
+        let mut groups = domain.all_bound(node.group_expr, &domain_columns)?;
+        let (domain_groups, domain_columns) = self.group_names(domain_columns);
+        groups.extend(domain_groups);
         let plan = aggregate(input, groups, aggregates.clone())?;
         if !scalar {
             return Ok((plan, domain_columns));
@@ -659,6 +665,11 @@ fn sorted_input(plan: LogicalPlan) -> (LogicalPlan, Vec<SortExpr>) {
         LogicalPlan::Sort(Sort { expr, input, fetch: None }) => (Arc::unwrap_or_clone(input), expr),
         plan => (plan, Vec::new()),
     }
+}
+
+/// What `pull` lifts: each of `keys` is equal to its outer expression.
+fn equalities(outside: Vec<Expr>, keys: &[Expr]) -> Vec<Expr> {
+    outside.into_iter().zip(keys).map(|(outside, key)| outside.eq(key.clone())).collect()
 }
 
 /// DISTINCT ON for each combination of `keys`, which are also selected.

@@ -11,7 +11,7 @@ use sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
 use std::sync::Arc;
 
 use super::Binder;
-use super::build::{aggregate, case, distinct, extend, filter, internal, join, project};
+use super::build::{aggregate, case, extend, filter, internal, join, project};
 use super::query::{Output, OutputColumn};
 use super::scope::Env;
 use super::table_function::unnest;
@@ -91,7 +91,7 @@ impl Binder<'_> {
     /// Each row once. Of rows that are equal without being the same (1.0 and 1.00) one stands for all.
     pub(crate) fn distinct_rows(&self, output: Output) -> Result<Output, PgError> {
         if output.columns.iter().all(|column| equality_key(column.typed.clone()) == column.typed.expr) {
-            return Ok(Output { plan: distinct(output.plan), columns: output.columns });
+            return Ok(Output { plan: self.distinct(output.plan)?, columns: output.columns });
         }
         let (mut exprs, mut groups, mut aggregates, mut columns) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for column in output.columns {
@@ -111,9 +111,9 @@ impl Binder<'_> {
         let key = equality_key(typed.clone());
         let same = key == typed.expr;
         let (expr, name) = self.named(key);
-        let group = Expr::Column(name);
+        let (group, value) = self.named(Expr::Column(name));
         if same || !matches!(typed.sql_type, SqlType::Numeric | SqlType::Interval | SqlType::Bpchar) {
-            return Ok(GroupKey { inputs: vec![expr], group: group.clone(), aggregate: None, value: group });
+            return Ok(GroupKey { inputs: vec![expr], group, aggregate: None, value: Expr::Column(value) });
         }
         let (raw, raw_name) = self.named(typed.expr.clone());
         let raw_column = TypedExpr { expr: Expr::Column(raw_name), ..typed.clone() };
@@ -189,9 +189,9 @@ impl Binder<'_> {
 pub(crate) struct GroupKey {
     /// Columns to project before the aggregate.
     pub(crate) inputs: Vec<Expr>,
-    /// The grouping column.
+    /// What to group by.
     pub(crate) group: Expr,
-    /// The aggregate that finds the value to show, where the grouping column is not itself it.
+    /// The aggregate that finds the value to show, where that is not what is grouped by.
     pub(crate) aggregate: Option<Expr>,
     /// The column that shows the value after the aggregate.
     pub(crate) value: Expr,

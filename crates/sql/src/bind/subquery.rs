@@ -21,7 +21,7 @@ use sqlparser::ast;
 
 use super::Binder;
 use super::build::{
-    aggregate, any_expr, any_plan_expr, case, columns, columns_in, conjuncts, cross, distinct, extend, filter, join,
+    aggregate, any_expr, any_plan_expr, case, columns, columns_in, conjuncts, cross, extend, filter, join,
     null_boolean, or_zero, outer_reference, project, replace, replace_in_plan,
 };
 use super::decorrelate::{has_outer, is_single_row};
@@ -544,7 +544,7 @@ impl Binder<'_> {
         let correlated = self.correlate(&plan, inner, false)?;
         let (keys, on, null_on) = self.keys_of(correlated.on, correlated.null_on);
         let (mark, mark_name) = self.named(lit(true));
-        let marks = extend(distinct(project(correlated.plan, keys)?), vec![mark])?;
+        let marks = extend(self.distinct(project(correlated.plan, keys)?)?, vec![mark])?;
         let plan = join(plan, marks, JoinType::Left, on, null_on, Vec::new())?;
         Ok((plan, Expr::Column(mark_name).is_not_null()))
     }
@@ -568,7 +568,7 @@ impl Binder<'_> {
         let rows = project(correlated.plan, std::iter::once(value.clone()).chain(keys).collect())?;
 
         let (mark, mark_name) = self.named(lit(true));
-        let marks = extend(distinct(filter(rows.clone(), value.clone().is_not_null())?), vec![mark])?;
+        let marks = extend(self.distinct(filter(rows.clone(), value.clone().is_not_null())?)?, vec![mark])?;
         let mut value_on = on;
         value_on.push((operand.clone(), value.clone()));
         let mut plan = join(plan, marks, JoinType::Left, value_on, null_on, Vec::new())?;
@@ -580,16 +580,18 @@ impl Binder<'_> {
         let (groups, names): (Vec<Expr>, Vec<Column>) = key_columns.into_iter().map(|key| self.named(key)).unzip();
         let (value, value_name) = self.named(value);
         let rows = project(rows, groups.into_iter().chain([value]).collect())?;
-        let groups: Vec<Expr> = names.into_iter().map(Expr::Column).collect();
+        let (groups, names): (Vec<Expr>, Vec<Column>) =
+            names.into_iter().map(|name| self.named(Expr::Column(name))).unzip();
         let all = self.count(Vec::new())?;
         let known = self.count(vec![TypedExpr::new(Expr::Column(value_name), key.sql_type)])?;
-        let counts = aggregate(rows, groups.clone(), vec![all.0, known.0])?;
+        let counts = aggregate(rows, groups, vec![all.0, known.0])?;
         let (all, known) = (Expr::Column(all.1), Expr::Column(known.1));
-        let (all, known) = if groups.is_empty() {
+        let (all, known) = if names.is_empty() {
             plan = cross(plan, counts)?;
             (all, known)
         } else {
-            let pairs: Vec<(Expr, Expr)> = outer_keys.into_iter().zip(groups).collect();
+            let names = names.into_iter().map(Expr::Column);
+            let pairs: Vec<(Expr, Expr)> = outer_keys.into_iter().zip(names).collect();
             let (on, null_on) = if null_equal { (Vec::new(), pairs) } else { (pairs, Vec::new()) };
             plan = join(plan, counts, JoinType::Left, on, null_on, Vec::new())?;
             (or_zero(all), or_zero(known))
@@ -657,7 +659,6 @@ fn rows_only(plan: LogicalPlan) -> LogicalPlan {
             input => input,
         },
         LogicalPlan::Sort(node) => rows_only(Arc::unwrap_or_clone(node.input)),
-        LogicalPlan::Distinct(datafusion::logical_expr::Distinct::All(input)) => rows_only(Arc::unwrap_or_clone(input)),
         plan => plan,
     }
 }

@@ -10,6 +10,7 @@ use catalog::{Catalog, Object, ObjectKind};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::compute::concat_batches;
 use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
@@ -97,7 +98,7 @@ impl Database {
                 let batches = collect(physical, state.task_ctx()).await?;
                 Ok(concat_batches(&schema, &batches)?)
             })
-            .map_err(|error: datafusion::common::DataFusionError| super::build::internal(error.find_root_owned(&plan)))
+            .map_err(|error| user_error(error, &plan))
     }
 
     /// The rows as text, fields separated by `|`.
@@ -127,20 +128,14 @@ impl Database {
     }
 }
 
-trait RootOwned {
-    fn find_root_owned(self, plan: &LogicalPlan) -> datafusion::common::DataFusionError;
-}
-
-impl RootOwned for datafusion::common::DataFusionError {
-    /// The user's error at the bottom, or the whole of it with the plan that ran.
-    fn find_root_owned(self, plan: &LogicalPlan) -> datafusion::common::DataFusionError {
-        if let datafusion::common::DataFusionError::External(source) = self.find_root()
-            && let Some(error) = source.downcast_ref::<PgError>()
-        {
-            return datafusion::common::DataFusionError::External(Box::new(error.clone()));
-        }
-        self.context(plan.display_indent().to_string())
+/// The user's error at the bottom of what DataFusion says, or all of it with the plan that ran.
+fn user_error(error: DataFusionError, plan: &LogicalPlan) -> PgError {
+    if let DataFusionError::External(source) = error.find_root()
+        && let Some(error) = source.downcast_ref::<PgError>()
+    {
+        return error.clone();
     }
+    PgError::internal(format!("{error}\n{}", plan.display_indent()))
 }
 
 /// `a int, b text NOT NULL`, as far as `setup.sql` goes.

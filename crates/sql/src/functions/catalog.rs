@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, UInt32Type};
 use catalog::system::{Snapshot, constraint_definition, index_definition, quote_identifier};
 use catalog::{Catalog, Object, ObjectKind};
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
@@ -44,7 +44,8 @@ enum Value {
     Int(i64),
     Oid(u32),
     Text(String),
-    Texts(Vec<String>),
+    /// None is NULL.
+    Texts(Vec<Option<String>>),
 }
 
 impl Value {
@@ -86,6 +87,11 @@ const LAX: bool = false;
 /// Every overload. Alphabetical; more specific argument types first.
 #[rustfmt::skip]
 static FUNCTIONS: &[Function] = functions! {
+    "array_to_string"("_text", "text") -> "text" STRICT = |_, arguments| joined(&arguments[0], arguments[1].text(), None);
+    "array_to_string"("_text", "text", "text") -> "text" LAX = |_, arguments| match (&arguments[0], &arguments[1]) {
+        (Value::Null, _) | (_, Value::Null) => Ok(Value::Null),
+        (array, separator) => joined(array, separator.text(), Some(&arguments[2]).filter(|null| **null != Value::Null)),
+    };
     "clock_timestamp"() -> "timestamptz" LAX = |_, _| Ok(Value::Int(
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
     ));
@@ -100,7 +106,7 @@ static FUNCTIONS: &[Function] = functions! {
         if arguments[0] == Value::Bool(true) {
             schemas.insert(0, "pg_catalog".to_string());
         }
-        Ok(Value::Texts(schemas))
+        Ok(Value::Texts(schemas.into_iter().map(Some).collect()))
     };
     "current_setting"("text") -> "text" STRICT = |snapshot, arguments| setting(snapshot, arguments[0].text());
     "current_setting"("text", "bool") -> "text" STRICT = |snapshot, arguments| {
@@ -204,7 +210,8 @@ static FUNCTIONS: &[Function] = functions! {
     });
     "pg_statistics_obj_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_table_is_visible"("oid") -> "bool" STRICT = |snapshot, arguments| {
-        Ok(snapshot.catalog.get(arguments[0].oid()).map_or(Value::Null, |object| {
+        let id = catalog::system::primary_key_table(arguments[0].oid()).unwrap_or(arguments[0].oid());
+        Ok(snapshot.catalog.get(id).map_or(Value::Null, |object| {
             let found = snapshot.catalog.resolve(None, &object.name);
             Value::Bool(found.is_some_and(|found| found.id == object.id))
         }))
@@ -216,9 +223,11 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_type_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "regclassin"("text") -> "regclass" STRICT = |snapshot, arguments| regclass(&snapshot.catalog, arguments[0].text());
     "regclassout"("regclass") -> "text" STRICT = |snapshot, arguments| text(class_name(&snapshot.catalog, arguments[0].oid()));
+    "regtypein"("text") -> "regtype" STRICT = |_, arguments| regtype(arguments[0].text());
     "regtypeout"("regtype") -> "text" STRICT = |_, arguments| text(type_name(arguments[0].oid().0, -1));
     "row_security_active"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
     "session_user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
+    "set_config"("text", "text", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[1].clone());
     "shobj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
     "statement_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.statement_us));
     "to_regclass"("text") -> "regclass" STRICT = |snapshot, arguments| {
@@ -272,6 +281,11 @@ fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
     let is_text = |sql_type: &SqlType| {
         matches!(sql_type, SqlType::Text | SqlType::Name | SqlType::Varchar | SqlType::Bpchar)
     };
+    if let (SqlType::Array(element), SqlType::Array(_)) = (&argument.sql_type, &wanted) {
+        // Elements are read by their storage.
+        let readable = is_text(element) || is_integer(element) || is_oid(element) || **element == SqlType::Bool;
+        return readable.then(|| argument.expr.clone());
+    }
     let fits = argument.sql_type == wanted
         || argument.is_unknown()
         || (is_oid(&argument.sql_type) && is_oid(&wanted))
@@ -321,12 +335,57 @@ pub fn attach(plan: LogicalPlan, snapshot: impl Fn() -> Snapshot) -> Result<Logi
     Ok(transformed.data)
 }
 
+/// What calls of `set_config` in `plan` set: name, value, and whether for the transaction only. The caller sets it; the
+/// call itself only gives the value back. `parameters` are those of the statement, `$1` first, of one row each.
+///
+/// Errors: `0A000` for a call whose arguments are no constants: how often it is called would be anybody's guess.
+pub fn set_config_calls(
+    plan: &LogicalPlan,
+    parameters: &[ArrayRef],
+) -> Result<Vec<(String, String, bool)>, PgError> {
+    let mut found = Vec::new();
+    let mut failure = None;
+    let constant = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Placeholder(placeholder) => {
+            let index = placeholder.id.strip_prefix('$')?.parse::<usize>().ok()?.checked_sub(1)?;
+            ScalarValue::try_from_array(parameters.get(index)?, 0).ok()
+        }
+        _ => None,
+    };
+    let walked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr
+                    && call.func.name() == "set_config"
+                {
+                    let arguments: Vec<Option<ScalarValue>> = call.args.iter().map(constant).collect();
+                    match arguments.as_slice() {
+                        [
+                            Some(ScalarValue::Utf8(Some(name))),
+                            Some(ScalarValue::Utf8(Some(value))),
+                            Some(ScalarValue::Boolean(Some(local))),
+                        ] => found.push((name.clone(), value.clone(), *local)),
+                        _ => failure = Some(PgError::unsupported("set_config of anything but constants")),
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    });
+    walked.map_err(|error| PgError::internal(error.to_string()))?;
+    failure.map_or(Ok(found), Err)
+}
+
 fn udf(function: &'static Function, snapshot: Option<Arc<Snapshot>>) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(CatalogFunction {
         function,
         snapshot,
         // Volatile, or the optimizer would call it before it has its snapshot.
-        signature: Signature::any(function.arguments.len(), Volatility::Volatile),
+        signature: match function.arguments.len() {
+            0 => Signature::nullary(Volatility::Volatile),
+            count => Signature::any(count, Volatility::Volatile),
+        },
     }))
 }
 
@@ -416,6 +475,18 @@ fn value_at(column: &ArrayRef, row: usize) -> Value {
         DataType::Int64 => Value::Int(column.as_primitive::<Int64Type>().value(row)),
         DataType::UInt32 => Value::Oid(column.as_primitive::<UInt32Type>().value(row)),
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_string()),
+        DataType::List(_) => {
+            let elements = column.as_list::<i32>().value(row);
+            let element = |index: usize| match value_at(&elements, index) {
+                Value::Null => None,
+                Value::Text(text) => Some(text),
+                Value::Int(int) => Some(int.to_string()),
+                Value::Oid(oid) => Some(oid.to_string()),
+                Value::Bool(bool) => Some(if bool { "t" } else { "f" }.to_string()),
+                Value::Texts(_) => None,
+            };
+            Value::Texts((0..elements.len()).map(element).collect())
+        }
         _ => Value::Null,
     }
 }
@@ -456,7 +527,7 @@ fn build(sql_type: &SqlType, values: &[Value]) -> ArrayRef {
             let mut builder = ListBuilder::new(StringBuilder::new());
             for value in values {
                 match value {
-                    Value::Texts(texts) => builder.append_value(texts.iter().map(Some)),
+                    Value::Texts(texts) => builder.append_value(texts.iter().cloned()),
                     _ => builder.append_null(),
                 }
             }
@@ -589,8 +660,61 @@ fn regclass(catalog: &Catalog, name: &str) -> Result<Value, PgError> {
     }
 }
 
+fn regtype(name: &str) -> Result<Value, PgError> {
+    let bare = name.trim().trim_start_matches("pg_catalog.").trim_matches('"');
+    if let Ok(oid) = bare.parse::<u32>() {
+        return Ok(Value::Oid(oid));
+    }
+    let scalar = |name: &str| {
+        let named = repr::types::TYPES.iter().find(|info| info.name == name || info.sql_name == name);
+        named.map(|info| info.sql_type.clone())
+    };
+    let found = match bare.strip_suffix("[]").or(bare.strip_prefix('_')) {
+        Some(element) => scalar(element).map(|element| SqlType::Array(Box::new(element))),
+        None => scalar(bare),
+    };
+    match found {
+        Some(sql_type) => Ok(Value::Oid(sql_type.oid())),
+        None => Err(PgError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"))),
+    }
+}
+
+/// A cast that needs the catalog: between text and the types that are names. None for any other.
+pub(crate) fn cast_by_name(expr: &TypedExpr, to: &SqlType) -> Option<Result<TypedExpr, PgError>> {
+    let is_text = |sql_type: &SqlType| matches!(sql_type, SqlType::Text | SqlType::Varchar | SqlType::Name);
+    let function = match (&expr.sql_type, to) {
+        (SqlType::Regclass, to) if is_text(to) => "regclassout",
+        (SqlType::Regtype, to) if is_text(to) => "regtypeout",
+        (from, SqlType::Regclass | SqlType::Regtype) => {
+            let written = matches!(&expr.expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
+            match (written || !expr.is_unknown()) && (is_text(from) || expr.is_unknown()) {
+                true if *to == SqlType::Regclass => "regclassin",
+                true => "regtypein",
+                false => return None,
+            }
+        }
+        _ => return None,
+    };
+    let argument = match expr.is_unknown() {
+        true => TypedExpr::new(expr.expr.clone(), SqlType::Text),
+        false => expr.clone(),
+    };
+    let called = resolve(function, vec![argument]);
+    Some(called.map(|typed| TypedExpr { sql_type: to.clone(), ..typed }))
+}
+
+/// The elements that are there, or what stands for NULL, one after the other.
+fn joined(array: &Value, separator: &str, null: Option<&Value>) -> Result<Value, PgError> {
+    let Value::Texts(elements) = array else { return Ok(Value::Null) };
+    let shown = elements.iter().filter_map(|element| element.as_deref().or(null.map(Value::text)));
+    text(shown.collect::<Vec<_>>().join(separator))
+}
+
 /// What a regclass prints: the name, qualified where it must be; the number of one that is gone.
 fn class_name(catalog: &Catalog, id: ObjectId) -> String {
+    if let Some(table) = catalog::system::primary_key_table(id).and_then(|table| catalog.get(table)) {
+        return quote_identifier(&format!("{}_pkey", table.name));
+    }
     let Some(object) = catalog.get(id) else {
         return match id.0 {
             0 => "-".to_string(),

@@ -149,7 +149,8 @@ pub(crate) fn numeric_to_float(call: &Call) -> Result<ArrayRef, PgError> {
     let convert = |row: usize, name: &str| {
         let numeric = values.get(row);
         let value = numeric.to_f64();
-        if value.is_infinite() && numeric.decimal().is_some() {
+        let vanished = value == 0.0 && !numeric.is_zero();
+        if vanished || (value.is_infinite() && numeric.decimal().is_some()) {
             return Err(PgError::new(
                 SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
                 format!("\"{numeric}\" is out of range for type {name}"),
@@ -269,7 +270,6 @@ pub(crate) fn text_to_jsonb(call: &Call) -> Result<ArrayRef, PgError> {
 
 fn cannot_cast_jsonb(value: &str, to: &str) -> PgError {
     let kind = json::type_name(value);
-    let kind = if matches!(kind, "object" | "array") { kind.to_string() } else { kind.to_string() };
     PgError::new(SqlState::INVALID_PARAMETER_VALUE, format!("cannot cast jsonb {kind} to type {to}"))
 }
 

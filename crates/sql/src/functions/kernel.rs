@@ -273,12 +273,6 @@ impl Call<'_> {
         argument.array.is_null(row & argument.mask)
     }
 
-    /// A constant argument's value as one row; None for a column.
-    pub(crate) fn constant(&self, index: usize) -> Option<&ArrayRef> {
-        let argument = &self.arguments[index];
-        (argument.mask == 0).then_some(&argument.array)
-    }
-
     pub(crate) fn primitive<T: ArrowPrimitiveType>(&self, index: usize) -> Column<'_, PrimitiveArray<T>> {
         let argument = &self.arguments[index];
         Column { array: argument.array.as_primitive::<T>(), mask: argument.mask }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListBuilder, StringBuilder};
+use arrow::array::{ArrayRef, ListBuilder, StringBuilder};
 use arrow::datatypes::Int32Type;
 use regex::Regex;
 use repr::text::push_hex;
@@ -631,8 +631,13 @@ fn regex(pattern: &str, flags: &str) -> Result<Regex, PgError> {
         }
     }
     Regex::new(&format!("{dot}{prefix}{body}")).map_err(|error| {
-        let reason = error.to_string();
-        let reason = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_string();
+        let text = error.to_string();
+        let reason = match text.lines().last().unwrap_or_default().trim_start_matches("error: ") {
+            "unclosed group" | "unopened group" => "parentheses () not balanced",
+            "unclosed character class" => "brackets [] not balanced",
+            "repetition operator missing expression" => "quantifier operand invalid",
+            other => other,
+        };
         PgError::new(SqlState::INVALID_REGULAR_EXPRESSION, format!("invalid regular expression: {reason}"))
     })
 }

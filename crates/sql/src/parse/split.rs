@@ -40,6 +40,10 @@ pub(crate) fn split(text: &str) -> Result<Vec<Piece>, PgError> {
     while at < bytes.len() {
         let byte = bytes[at];
         if byte.is_ascii_whitespace() {
+            // The tokenizer makes a token of every blank.
+            if start.is_some() {
+                shape.token().map_err(|error| error.at(position(text, at)))?;
+            }
             at += 1;
             continue;
         }
@@ -356,6 +360,15 @@ mod tests {
         assert!(split(&format!("select {}", vec!["1,2"; 2000].join(" union select "))).is_err());
         assert!(split(&format!("select case {} end", "when a = 1 then 2 ".repeat(5000))).is_ok());
         assert!(split(&format!("select {}", "(".repeat(100_000))).is_err());
+    }
+
+    #[test]
+    fn too_many_tokens_are_refused_before_they_are_made() {
+        for (piece, after) in [("1,", "1"), (" ", "1"), ("\n", "1")] {
+            let error = split(&format!("select {}{after}", piece.repeat(TOKEN_COUNT_MAX))).unwrap_err();
+            assert_eq!(error.state, SqlState::PROGRAM_LIMIT_EXCEEDED);
+        }
+        assert!(split(&format!("select 1{};", " ".repeat(1_000))).is_ok());
     }
 
     #[test]
