@@ -145,8 +145,10 @@ pub struct ErrorRow {
 /// How far an object has come.
 #[derive(Clone, Debug)]
 pub struct FrontierRow {
-    /// The object.
+    /// The object, or an arrangement that objects share.
     pub object: ObjectId,
+    /// What it is called.
+    pub name: String,
     /// Everything before it is final; None once nothing can change any more.
     pub frontier: Option<u64>,
 }
@@ -154,8 +156,10 @@ pub struct FrontierRow {
 /// One arrangement.
 #[derive(Clone, Debug)]
 pub struct ArrangementRow {
-    /// The dataflow's object.
+    /// The dataflow's object, or an arrangement that objects share.
     pub object: ObjectId,
+    /// What it is called.
+    pub name: String,
     /// The operator.
     pub operator: String,
     /// Updates held.

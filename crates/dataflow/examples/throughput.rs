@@ -12,6 +12,7 @@ use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use dataflow::render::render;
 use dataflow::updates::Updates;
+use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -19,6 +20,7 @@ use repr::{Lane, ObjectId, Timestamp};
 use timely::container::NoopBuilder;
 use timely::dataflow::operators::Probe;
 use timely::dataflow::{InputHandle, ProbeHandle};
+use timely::progress::frontier::AntichainRef;
 
 type Input = InputHandle<Timestamp, NoopBuilder<Updates>>;
 
@@ -121,7 +123,12 @@ fn plan(workload: &str) -> DataflowPlan {
         }
     }
     let node = plan.0.len() - 1;
-    DataflowPlan { id: ObjectId(9), name: workload.to_owned(), nodes: plan.0, export: Export { node, key: vec![0], unique: false } }
+    DataflowPlan {
+        id: ObjectId(9),
+        name: workload.to_owned(),
+        nodes: plan.0,
+        export: Export { node, key: vec![0], unique: false },
+    }
 }
 
 fn run(workload: &'static str, workers: usize) {
@@ -135,7 +142,10 @@ fn run(workload: &'static str, workers: usize) {
         let joins = plan.sources().len() > 1;
         let auction_count = 1_000_000 / peers;
         let left: Vec<Vec<ArrayRef>> = match joins {
-            true => (0..auction_count).step_by(batch).map(|start| auctions(&mut rng, index * auction_count + start, batch.min(auction_count - start))).collect(),
+            true => (0..auction_count)
+                .step_by(batch)
+                .map(|start| auctions(&mut rng, index * auction_count + start, batch.min(auction_count - start)))
+                .collect(),
             false => Vec::new(),
         };
         let right: Vec<Vec<ArrayRef>> = (0..rows / peers)
@@ -146,19 +156,23 @@ fn run(workload: &'static str, workers: usize) {
         let mut probe = ProbeHandle::new();
         let mut inputs: Vec<Input> = vec![Input::new_with_builder(), Input::new_with_builder()];
         let mut handles = Vec::new();
-        let trace = worker.dataflow::<Timestamp, _, _>(|scope| {
-            let sources: HashMap<_, _> =
-                inputs.iter_mut().enumerate().map(|(id, input)| (ObjectId(id as u32), input.to_stream(scope))).collect();
+        let mut trace = worker.dataflow::<Timestamp, _, _>(|scope| {
+            let sources: HashMap<_, _> = inputs
+                .iter_mut()
+                .enumerate()
+                .map(|(id, input)| (ObjectId(id as u32), input.to_stream(scope)))
+                .collect();
             let rendered = render(&plan, scope, sources, &mut HashMap::new()).expect("a plan that renders");
             rendered.batches.probe_with(&mut probe);
             handles = rendered.arrangements;
             rendered.trace
         });
-        drop(trace);
         barrier.wait();
         let (cpu, clock) = (cpu_seconds(), Instant::now());
         let mut time = 1;
-        for (id, columns) in left.into_iter().map(|columns| (0, columns)).chain(right.into_iter().map(|columns| (1, columns))) {
+        for (id, columns) in
+            left.into_iter().map(|columns| (0, columns)).chain(right.into_iter().map(|columns| (1, columns)))
+        {
             let len = columns[0].len();
             inputs.iter_mut().for_each(|input| input.advance_to(time));
             inputs[id].send_batch(&mut Updates::new(columns, Lane::Constant(time, len), Lane::Constant(1, len)));
@@ -167,13 +181,18 @@ fn run(workload: &'static str, workers: usize) {
             while probe.less_than(&time) {
                 worker.step();
             }
+            trace.set_logical_compaction(AntichainRef::new(&[time]));
+            trace.set_physical_compaction(AntichainRef::new(&[time]));
         }
         barrier.wait();
         if index == 0 {
             let (cpu, wall) = (cpu_seconds() - cpu, clock.elapsed().as_secs_f64());
             let total = row_count * peers;
             let nanoseconds = cpu * 1e9 / total as f64;
-            println!("{workload:10} {workers} workers  {total} rows  {wall:.2} s  {nanoseconds:.0} ns of CPU a row  {} MiB", resident_mib());
+            println!(
+                "{workload:10} {workers} workers  {total} rows  {wall:.2} s  {nanoseconds:.0} ns of CPU a row  {} MiB",
+                resident_mib()
+            );
             for handle in &handles {
                 println!("    {:12} {:?}", handle.name, handle.size());
             }

@@ -113,7 +113,9 @@ pub fn flatten<'scope>(
             let mut budget = FLATTEN_CHUNKS_MAX;
             while let Some((capabilities, chunks)) = waiting.front_mut() {
                 let mut session = output.session_with_builder(capabilities);
-                while budget > 0 && let Some(chunk) = chunks.pop_front() {
+                while budget > 0
+                    && let Some(chunk) = chunks.pop_front()
+                {
                     session.give_container(&mut chunk.updates(as_of));
                     budget -= 1;
                 }

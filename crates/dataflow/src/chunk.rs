@@ -183,7 +183,10 @@ impl ArrowChunk {
             Weights::Values(diffs) => diffs.capacity() * 8,
             Weights::Lanes(_, lanes) => lanes.capacity() * 16,
         };
-        hashes * 8 + times + weights + payload.columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
+        hashes * 8
+            + times
+            + weights
+            + payload.columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
     }
 
     /// The rows as a stream container: columns shared, lanes copied, times no earlier than `as_of`.
@@ -543,10 +546,7 @@ impl Chunk for ArrowChunk {
             return;
         }
         let (mut i, mut j) = (0, 0);
-        let mut writer = ChunkWriter::new(
-            vec![&a.payload.columns, &b.payload.columns],
-            a.row_count() + b.row_count(),
-        );
+        let mut writer = ChunkWriter::new(vec![&a.payload.columns, &b.payload.columns], a.row_count() + b.row_count());
         while i < a.row_count() && j < b.row_count() {
             let (x, y) = (a.key_hash(i), b.key_hash(j));
             let order = if x != y {
@@ -636,8 +636,7 @@ impl Chunk for ArrowChunk {
             };
             if run.len() == 1 {
                 let (hashes, rows) = (run[0].key_hashes(), run[0].row_hashes());
-                let twins = (1..hashes.len())
-                    .any(|row| hashes[row] == hashes[row - 1] && rows[row] == rows[row - 1]);
+                let twins = (1..hashes.len()).any(|row| hashes[row] == hashes[row - 1] && rows[row] == rows[row - 1]);
                 if !twins {
                     out.extend(run.pop().map(|chunk| chunk.advanced(since)));
                     continue;
@@ -829,7 +828,8 @@ mod tests {
     }
 
     fn is_sorted(chunks: &[ArrowChunk]) -> bool {
-        let rows = chunks.iter().flat_map(|chunk| (0..chunk.row_count()).map(|row| (chunk.identity(row), chunk.time(row))));
+        let rows =
+            chunks.iter().flat_map(|chunk| (0..chunk.row_count()).map(|row| (chunk.identity(row), chunk.time(row))));
         rows.is_sorted_by(|left, right| left < right)
     }
 

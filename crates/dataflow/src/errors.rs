@@ -90,10 +90,9 @@ fn sql_type(data_type: &DataType) -> Option<SqlType> {
 /// What the user should read of an evaluation's failure: the kernel's own error where there is one inside.
 pub(crate) fn evaluation_error(error: &DataFusionError) -> PgError {
     match error.find_root() {
-        DataFusionError::External(inner) => inner
-            .downcast_ref::<PgError>()
-            .cloned()
-            .unwrap_or_else(|| PgError::internal(inner.to_string())),
+        DataFusionError::External(inner) => {
+            inner.downcast_ref::<PgError>().cloned().unwrap_or_else(|| PgError::internal(inner.to_string()))
+        }
         DataFusionError::ArrowError(inner, _) => arrow_error(inner),
         other => PgError::internal(other.strip_backtrace()),
     }

@@ -77,7 +77,10 @@ impl RowFunction {
         }
         let identity = filter.is_empty()
             && outputs.len() == input.fields().len()
-            && outputs.iter().enumerate().all(|(index, output)| matches!(output, Output::Column(column) if *column == index));
+            && outputs
+                .iter()
+                .enumerate()
+                .all(|(index, output)| matches!(output, Output::Column(column) if *column == index));
         let computed = Stage::new(input, &computed)?;
         let passed = outputs.iter().filter_map(|output| match output {
             Output::Column(column) => Some(*column),
@@ -146,10 +149,13 @@ impl RowFunction {
         let projected = projected.unwrap_or_else(|error| {
             let error = evaluation_error(&error);
             failures.extend((0..rows.len()).map(|row| (row, error.clone())));
-            self.outputs.iter().map(|output| match output {
-                Output::Column(column) => rows.columns[*column].clone(),
-                Output::Computed(_, data_type) => new_null_array(data_type, rows.len()),
-            }).collect()
+            self.outputs
+                .iter()
+                .map(|output| match output {
+                    Output::Column(column) => rows.columns[*column].clone(),
+                    Output::Computed(_, data_type) => new_null_array(data_type, rows.len()),
+                })
+                .collect()
         });
         if failures.is_empty() {
             return Updates::new(projected, rows.times, rows.diffs);
@@ -190,7 +196,10 @@ fn plain_column(expr: &Expr, input: &Schema) -> Option<usize> {
 }
 
 /// The input columns that `exprs` read, ascending.
-pub(crate) fn columns_read<'a>(exprs: impl IntoIterator<Item = &'a Expr>, input: &Schema) -> Result<Vec<usize>, DataflowError> {
+pub(crate) fn columns_read<'a>(
+    exprs: impl IntoIterator<Item = &'a Expr>,
+    input: &Schema,
+) -> Result<Vec<usize>, DataflowError> {
     let mut columns = BTreeSet::new();
     for expr in exprs {
         let mut unknown = None;
@@ -207,7 +216,9 @@ pub(crate) fn columns_read<'a>(exprs: impl IntoIterator<Item = &'a Expr>, input:
         })
         .map_err(|error| DataflowError::Plan(evaluation_error(&error)))?;
         if let Some(name) = unknown {
-            return Err(DataflowError::InvalidPlan(format!("an expression reads {name}, which its input does not have")));
+            return Err(DataflowError::InvalidPlan(format!(
+                "an expression reads {name}, which its input does not have"
+            )));
         }
     }
     Ok(columns.into_iter().collect())
@@ -217,7 +228,8 @@ impl Stage {
     fn new(input: &SchemaRef, exprs: &[Expr]) -> Result<Stage, DataflowError> {
         let columns = columns_read(exprs, input)?;
         let schema = Arc::new(input.project(&columns).map_err(|error| DataflowError::InvalidPlan(error.to_string()))?);
-        let df_schema = DFSchema::try_from(schema.clone()).map_err(|error| DataflowError::InvalidPlan(error.to_string()))?;
+        let df_schema =
+            DFSchema::try_from(schema.clone()).map_err(|error| DataflowError::InvalidPlan(error.to_string()))?;
         let props = ExecutionProps::new();
         let context = PhysicalPlanningContext::default();
         let expressions = exprs

@@ -99,13 +99,7 @@ pub fn render<'scope>(
     let export = renderer.arrangement(plan.export.node, &plan.export.key)?;
     let Renderer { errors, handles, buttons, .. } = renderer;
     let errors = if errors.is_empty() { empty(scope) } else { scope.concatenate(errors) };
-    Ok(Rendered {
-        trace: export.trace,
-        batches: export.stream,
-        errors,
-        arrangements: handles,
-        imports: buttons,
-    })
+    Ok(Rendered { trace: export.trace, batches: export.stream, errors, arrangements: handles, imports: buttons })
 }
 
 /// Whether every operator of `plan` can be built: all that [`render`] can fail with, but for missing imports.
@@ -234,7 +228,11 @@ impl<'scope> Renderer<'_, 'scope> {
                 let function = reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
                 let rows = reduce::contributions(self.collection(*input)?, function.clone());
                 let arranged = self.arrange(rows, id, "Reduce");
-                self.stateful(arranged, &format!("Reduce {id}"), Box::new(reduce::Reduce::new(function, format!("Reduce {id}"))))
+                self.stateful(
+                    arranged,
+                    &format!("Reduce {id}"),
+                    Box::new(reduce::Reduce::new(function, format!("Reduce {id}"))),
+                )
             }
             Operator::TopK { input, key, order, offset, limit } => {
                 let append_only = plan.nodes[*input].append_only && limit.is_some();
@@ -466,7 +464,16 @@ fn portions(batch: &Batch) -> VecDeque<Batch> {
 pub(crate) fn stateless<'scope>(
     rows: Rows<'scope>,
     name: &str,
-    mut logic: impl FnMut(Updates) -> Updates + 'static,
+    logic: impl FnMut(Updates) -> Updates + 'static,
+) -> Rows<'scope> {
+    // One timely operator is compiled for all of them.
+    stateless_boxed(rows, name, Box::new(logic))
+}
+
+fn stateless_boxed<'scope>(
+    rows: Rows<'scope>,
+    name: &str,
+    mut logic: Box<dyn FnMut(Updates) -> Updates>,
 ) -> Rows<'scope> {
     rows.unary(Pipeline, name, move |_, _| {
         move |input, output: &mut OutputBuilderSession<'_, Timestamp, NoopBuilder<Updates>>| {

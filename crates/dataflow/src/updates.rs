@@ -6,14 +6,17 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array};
+pub use crate::errors::{ErrorRow, ErrorUpdates};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array,
+    UInt64Array,
+};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Int64Type, Schema, UInt64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use repr::hash::{KEY_SEED, ROW_SEED, hash_columns};
 use repr::{Diff, Lane, Timestamp};
-pub use crate::errors::{ErrorRow, ErrorUpdates};
 use timely::Accountable;
 use timely::communication::Push;
 use timely::dataflow::channels::pushers::exchange::Distributor;
@@ -102,7 +105,11 @@ impl Updates {
     /// The rows at `indices`, in that order, hashes included.
     pub(crate) fn take(&self, indices: &UInt32Array) -> Updates {
         let numbers = |lane: &Vec<u64>| {
-            if lane.is_empty() { Vec::new() } else { indices.values().iter().map(|index| lane[*index as usize]).collect() }
+            if lane.is_empty() {
+                Vec::new()
+            } else {
+                indices.values().iter().map(|index| lane[*index as usize]).collect()
+            }
         };
         Updates {
             columns: self.columns.iter().map(|column| take_rows(column, indices)).collect(),
@@ -140,7 +147,12 @@ pub(crate) fn take_lane<X: Copy + PartialEq>(lane: &Lane<X>, indices: &[u32]) ->
 pub(crate) struct KeyDistributor;
 
 impl Distributor<Updates> for KeyDistributor {
-    fn partition<T: Clone, P: Push<Message<T, Updates>>>(&mut self, container: &mut Updates, stamp: &Stamp<T>, pushers: &mut [P]) {
+    fn partition<T: Clone, P: Push<Message<T, Updates>>>(
+        &mut self,
+        container: &mut Updates,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
         let mut updates = std::mem::take(container);
         let mut indices: Vec<Vec<u32>> =
             pushers.iter().map(|_| Vec::with_capacity(updates.len() / pushers.len() + 16)).collect();
@@ -180,8 +192,7 @@ impl Updates {
             arrays.push(Arc::new(FixedSizeBinaryArray::new(size as i32, bytes.into(), None)));
         }
         arrays.extend(self.columns.iter().cloned());
-        let fields: Vec<Field> =
-            arrays.iter().map(|array| Field::new("", array.data_type().clone(), true)).collect();
+        let fields: Vec<Field> = arrays.iter().map(|array| Field::new("", array.data_type().clone(), true)).collect();
         let schema = Arc::new(Schema::new(fields));
         let options = RecordBatchOptions::new().with_row_count(Some(self.len()));
         let batch = RecordBatch::try_new_with_options(schema.clone(), arrays, &options).expect("lanes of one length");

@@ -1,5 +1,5 @@
-//! Every operator against a naive fold: random updates with retractions and NULLs, several times in flight, on one worker and
-//! on two. After each time, the rows that came out must be what the model computes from the rows that went in.
+//! Every operator against a naive fold: random updates with retractions and NULLs, several times in flight, on one worker, on
+//! two, and on two that exchange bytes. After each time, the rows that came out must be what the model computes from the rows that went in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ use timely::container::NoopBuilder;
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::progress::Antichain;
+use timely::{CommunicationConfig, WorkerConfig};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Value {
@@ -124,10 +125,21 @@ type Input = InputHandle<Timestamp, NoopBuilder<Updates>>;
 
 /// Runs `plans` one after the other in the same workers, each importing from those before, and captures the last.
 /// Later plans are installed when the inputs are at `install_at`.
-fn run(plans: Vec<DataflowPlan>, relations: Vec<Vec<DataType>>, feed: Feed, workers: usize, install_at: Timestamp) -> Captured {
+fn run(
+    plans: Vec<DataflowPlan>,
+    relations: Vec<Vec<DataType>>,
+    feed: Feed,
+    workers: usize,
+    install_at: Timestamp,
+) -> Captured {
     let captured = Captured::default();
     let result = captured.clone();
-    let config = if workers == 1 { timely::Config::thread() } else { timely::Config::process(workers) };
+    let config = match workers {
+        1 => timely::Config::thread(),
+        2 => timely::Config::process(2),
+        // Two workers that talk in bytes, as processes do.
+        _ => timely::Config { communication: CommunicationConfig::ProcessBinary(2), worker: WorkerConfig::default() },
+    };
     timely::execute(config, move |worker| {
         let mut inputs: Vec<(usize, Input)> = Vec::new();
         let mut traces = HashMap::new();
@@ -280,8 +292,8 @@ fn check_feed(
     append_only: bool,
     model: impl Fn(&[Bag], &[(ErrorRow, Timestamp, Diff)]) -> Bag,
 ) {
-    for workers in [1, 2] {
-        for seed in 0..12 {
+    for workers in [1, 2, 3] {
+        for seed in 0..9 {
             let mut rng = StdRng::seed_from_u64(seed);
             let relations: Vec<Vec<DataType>> = kinds.iter().map(|kinds| types(kinds)).collect();
             let count = [1, 4, 30][seed as usize % 3];
@@ -436,9 +448,10 @@ fn join_plan(plan: &mut Plan, null_equal: bool, key: Vec<usize>, filter: Vec<Exp
 fn join_model(inputs: &[Bag], matches: impl Fn(&Row, &Row) -> bool) -> Bag {
     bag(inputs[0].iter().flat_map(|(left, a)| {
         let matches = &matches;
-        inputs[1].iter().filter(move |(right, _)| matches(left, right)).map(move |(right, b)| {
-            (vec![left[1].clone(), right[1].clone(), left[0].clone()], a * b)
-        })
+        inputs[1]
+            .iter()
+            .filter(move |(right, _)| matches(left, right))
+            .map(move |(right, b)| (vec![left[1].clone(), right[1].clone(), left[0].clone()], a * b))
     }))
 }
 
@@ -517,15 +530,27 @@ fn top_k_model(inputs: &[Bag], order: &[SortKey], offset: usize, limit: Option<u
     use std::cmp::Ordering;
     let compare_values = |left: &Value, right: &Value, descending: bool, nulls_first: bool| match (left, right) {
         (Null, Null) => Ordering::Equal,
-        (Null, _) => if nulls_first { Ordering::Less } else { Ordering::Greater },
-        (_, Null) => if nulls_first { Ordering::Greater } else { Ordering::Less },
+        (Null, _) => {
+            if nulls_first {
+                Ordering::Less
+            } else {
+                Ordering::Greater
+            }
+        }
+        (_, Null) => {
+            if nulls_first {
+                Ordering::Greater
+            } else {
+                Ordering::Less
+            }
+        }
         _ if descending => right.cmp(left),
         _ => left.cmp(right),
     };
     let compare = |left: &Row, right: &Row| {
-        let sorted = order.iter().map(|sort| {
-            compare_values(&left[sort.column], &right[sort.column], sort.descending, sort.nulls_first)
-        });
+        let sorted = order
+            .iter()
+            .map(|sort| compare_values(&left[sort.column], &right[sort.column], sort.descending, sort.nulls_first));
         let all = left.iter().zip(right).map(|(left, right)| compare_values(left, right, false, false));
         sorted.chain(all).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     };
@@ -632,8 +657,8 @@ fn constants_join_in() {
 /// The second dataflow starts late, from the first one's compacted trace: as an arrangement, and as rows.
 #[test]
 fn imports_start_as_of_their_compaction() {
-    for workers in [1, 2] {
-        for seed in 0..12 {
+    for workers in [1, 2, 3] {
+        for seed in 0..9 {
             let mut rng = StdRng::seed_from_u64(seed);
             let relations = vec![types("it"), types("ii")];
             let count = [1, 4, 30][seed as usize % 3];
@@ -648,8 +673,7 @@ fn imports_start_as_of_their_compaction() {
             let left = view.add(Operator::Import { dataflow: ObjectId(10), key: vec![0] }, "it");
             let right = view.add(Operator::Import { dataflow: ObjectId(10), key: vec![0] }, "it");
             let columns = vec![column(1), column(3), column(0)];
-            let joined =
-                view.add(Operator::Join { left, right, null_equal: false, filter: vec![], columns }, "tti");
+            let joined = view.add(Operator::Join { left, right, null_equal: false, filter: vec![], columns }, "tti");
             let aggregates = vec![aggregate("count", None, None)];
             view.add(Operator::Reduce { input: joined, key: vec![0, 1, 2], aggregates }, "ttii");
             let [table, _] = plans;
@@ -657,9 +681,10 @@ fn imports_start_as_of_their_compaction() {
             let captured = run(vec![table, view.export(20, vec![2])], relations, feed.clone(), workers, install_at);
             let model = |inputs: &[Bag], _: &[(ErrorRow, Timestamp, Diff)]| {
                 let joined = inputs[0].iter().flat_map(|(left, a)| {
-                    inputs[0].iter().filter(move |(right, _)| left[0] != Null && left[0] == right[0]).map(
-                        move |(right, b)| (vec![left[1].clone(), right[1].clone(), left[0].clone()], a * b),
-                    )
+                    inputs[0]
+                        .iter()
+                        .filter(move |(right, _)| left[0] != Null && left[0] == right[0])
+                        .map(move |(right, b)| (vec![left[1].clone(), right[1].clone(), left[0].clone()], a * b))
                 });
                 bag(bag(joined).into_iter().map(|(mut row, count)| {
                     row.push(Int(count));

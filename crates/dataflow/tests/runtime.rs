@@ -186,6 +186,39 @@ fn a_peek_sees_every_acknowledged_write() {
     }
 }
 
+/// Batches of every size lie in the arrangement, rows come several times, go, and come again.
+#[test]
+fn a_peek_is_the_sum_of_all_updates() {
+    for workers in [1, 2] {
+        let runtime = start(workers);
+        runtime.install(relation_plan(TABLE_PLAN, TABLE, vec![0])).expect("a valid plan");
+        let mut counts: BTreeMap<(i64, i64), i64> = BTreeMap::new();
+        let mut state = 7u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for step in 0..60 {
+            let row_count = [40_000, 3_000, 200, 5][step % 4];
+            let mut updates = Vec::new();
+            for _ in 0..row_count {
+                let row = (random(3_000) as i64, random(20) as i64);
+                let count = counts.entry(row).or_default();
+                let diff = if *count > 0 && random(2) == 0 { -1 } else { 1 + random(2) as i64 };
+                *count += diff;
+                updates.push((row.0, row.1, diff));
+            }
+            write(&runtime, &updates);
+            let expected: Vec<(i64, i64)> =
+                counts.iter().flat_map(|(row, count)| std::iter::repeat_n(*row, *count as usize)).collect();
+            assert_eq!(rows(&runtime, TABLE_PLAN), expected);
+            let key = random(3_000) as i64;
+            let of_key: Vec<(i64, i64)> = expected.into_iter().filter(|row| row.0 == key).collect();
+            assert_eq!(look_up(&runtime, TABLE_PLAN, Some(vec![Arc::new(Int64Array::from(vec![key]))])), of_key);
+        }
+    }
+}
+
 #[test]
 fn a_plan_over_another_follows_it() {
     for workers in [1, 2] {

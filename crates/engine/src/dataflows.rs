@@ -40,6 +40,27 @@ impl Dataflows {
         self.running.values().flat_map(|running| running.plan.sources()).collect()
     }
 
+    /// The dataflow and all that read it, directly or not, in an order in which they may end. `id` may also be a source.
+    fn readers_first(&self, id: ObjectId) -> Vec<ObjectId> {
+        let mut order = Vec::new();
+        self.visit_readers(id, &mut order);
+        order.retain(|id| self.running.contains_key(id));
+        order
+    }
+
+    fn visit_readers(&self, id: ObjectId, order: &mut Vec<ObjectId>) {
+        for (reader, running) in &self.running {
+            // A table's dataflow reads the relation of its own id.
+            let reads = running.plan.imports().contains(&id) || running.plan.sources().contains(&id);
+            if *reader != id && reads && !order.contains(reader) {
+                self.visit_readers(*reader, order);
+            }
+        }
+        if !order.contains(&id) {
+            order.push(id);
+        }
+    }
+
     fn is_imported(&self, id: ObjectId) -> bool {
         self.running.values().any(|running| running.plan.imports().contains(&id))
     }
@@ -131,12 +152,14 @@ pub(crate) fn install(
     Ok(())
 }
 
-/// Ends dataflows, dependents first, then the shared arrangements and the readers that nobody needs any more.
+/// Ends dataflows, and before each of them whatever still reads it, such as a subscription; then the shared arrangements and
+/// the readers that nobody needs any more.
 pub(crate) fn uninstall(shared: &Shared, ids: &[ObjectId]) {
     let mut dataflows = shared.dataflows.write();
     for id in ids {
-        if dataflows.running.remove(id).is_some() {
-            shared.runtime.uninstall(*id);
+        for id in dataflows.readers_first(*id) {
+            dataflows.running.remove(&id);
+            shared.runtime.uninstall(id);
         }
     }
     loop {

@@ -41,7 +41,7 @@ pub struct EngineConfig {
     pub data_dir: PathBuf,
     /// Threads that maintain views, at least one.
     pub workers: usize,
-    /// A budget for arrangements; None is none.
+    /// What one-shot queries may hold in memory, all together; None is no bound. Arrangements are not counted.
     pub memory_limit_bytes: Option<u64>,
 }
 
@@ -181,7 +181,7 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         readers: Readers::new(runtime.clone(), Arc::clone(&decode_errors)),
         storage,
         runtime: runtime.clone(),
-        evaluator: Evaluator::new(),
+        evaluator: Evaluator::new(config.memory_limit_bytes)?,
         catalog: RwLock::new(Arc::new(catalog)),
         dataflows: RwLock::default(),
         definitions: Mutex::default(),

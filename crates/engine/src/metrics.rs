@@ -1,10 +1,12 @@
 //! What `/metrics` shows, as plain values.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use repr::ObjectId;
 
 use crate::engine::Shared;
+use crate::system::dataflow_name;
 
 /// One sample.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,13 +36,14 @@ pub enum MetricKind {
 
 /// Every sample, samples of a name together.
 pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
-    let mut samples = Samples { metrics: Vec::new(), shared };
+    let catalog = shared.catalog();
+    let names = catalog.objects().map(|object| (object.id, object.name.clone())).collect();
+    let mut samples = Samples { metrics: Vec::new(), shared, names };
     let counters = &shared.counters;
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed) as f64;
     samples.counter("tidewater_statements_total", "Statements executed.", count(&counters.statements));
     samples.counter("tidewater_statement_failures_total", "Statements that failed.", count(&counters.failures));
     samples.counter("tidewater_table_updates_total", "Updates written to tables.", count(&counters.rows_written));
-    samples.gauge("tidewater_sessions", "Sessions connected.", shared.sessions.lock().len() as f64);
     samples.gauge("tidewater_closed_timestamp_ms", "The last closed time.", shared.runtime.closed() as f64);
     for (id, rows, _) in shared.readers.counts() {
         samples.object(MetricKind::Counter, "tidewater_source_rows_total", "Rows read from the source.", id, rows as f64);
@@ -58,6 +61,13 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
         samples.object(MetricKind::Counter, "tidewater_rows_in_total", help, relation.relation, relation.rows_in as f64);
     }
     let dataflows = shared.runtime.stats();
+    for dataflow in &dataflows {
+        samples.names.insert(dataflow.id, dataflow_name(&catalog, dataflow));
+    }
+    for dataflow in &dataflows {
+        let help = "Updates of sources and tables that the object was given, history included.";
+        samples.object(MetricKind::Counter, "tidewater_dataflow_rows_in_total", help, dataflow.id, dataflow.rows_in as f64);
+    }
     for dataflow in &dataflows {
         let help = "How far the object's frontier is behind the last closed time, in milliseconds.";
         samples.object(MetricKind::Gauge, "tidewater_frontier_lag_ms", help, dataflow.id, dataflow.lag_ms as f64);
@@ -78,6 +88,7 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
 struct Samples<'a> {
     metrics: Vec<Metric>,
     shared: &'a Shared,
+    names: HashMap<ObjectId, String>,
 }
 
 impl Samples<'_> {
@@ -107,13 +118,13 @@ impl Samples<'_> {
         value: f64,
     ) {
         let mut labels = self.labels(id);
-        labels.push(("operator".to_string(), format!("{} {}", operator.name, operator.node)));
+        labels.push(("operator".to_string(), operator.name.clone()));
         self.push(MetricKind::Gauge, name, help, labels, value);
     }
 
     /// The id as well as the name: what has no name still has samples of its own.
     fn labels(&self, id: ObjectId) -> Vec<(String, String)> {
-        let name = self.shared.catalog.read().get(id).map(|object| object.name.clone()).unwrap_or_default();
+        let name = self.names.get(&id).cloned().unwrap_or_default();
         vec![("object".to_string(), name), ("id".to_string(), id.to_string())]
     }
 

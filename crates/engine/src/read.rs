@@ -17,6 +17,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::TaskContext;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
@@ -40,12 +41,21 @@ pub(crate) struct Evaluator {
 }
 
 impl Evaluator {
-    pub(crate) fn new() -> Evaluator {
+    /// `memory_limit_bytes` bounds what all queries together may hold besides the relations they read; a query that would
+    /// exceed it fails with `53200`.
+    pub(crate) fn new(memory_limit_bytes: Option<u64>) -> Result<Evaluator, PgError> {
         let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(BATCH_ROWS);
         config.options_mut().catalog.create_default_catalog_and_schema = false;
-        let state = SessionStateBuilder::new().with_config(config).build();
+        // Nullability that rules derive on the way may differ between the two plans; the types were checked at binding.
+        config.options_mut().execution.skip_physical_aggregate_schema_check = true;
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(limit) = memory_limit_bytes {
+            runtime = runtime.with_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX), 1.0);
+        }
+        let runtime = runtime.build_arc().map_err(from_datafusion)?;
+        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).build();
         let task = state.task_ctx();
-        Evaluator { state, planner: DefaultPhysicalPlanner::default(), task }
+        Ok(Evaluator { state, planner: DefaultPhysicalPlanner::default(), task })
     }
 
     /// Starts a plan whose slots are all filled.

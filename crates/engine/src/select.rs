@@ -236,9 +236,10 @@ fn replace(
 ) -> datafusion::common::Result<LogicalPlan> {
     let replaced = plan.transform_down(|node| match node {
         LogicalPlan::TableScan(mut scan) => {
-            let relation = scan.table_name.table().parse().map(ObjectId).map_err(|_| {
-                datafusion::common::internal_datafusion_err!("a scan of {} names no relation", scan.table_name)
-            })?;
+            // Anything but a relation's id is the rows of a recursive query's step before.
+            let Ok(relation) = scan.table_name.table().parse().map(ObjectId) else {
+                return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+            };
             let slot = Arc::new(ScanSlot::new(relation, scan.source.schema()));
             scan.source = provider_as_source(Arc::<ScanSlot>::clone(&slot));
             let mut constraints = constraints.clone();

@@ -51,8 +51,8 @@ const LEVELS: Values = Values::OneOf(&[
     "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "info", "notice", "warning", "error",
 ]);
 
-/// The version of PostgreSQL that clients are to take us for.
-pub(crate) const SERVER_VERSION: &str = "15.0";
+/// The version of PostgreSQL that clients are to take us for. For 15, psql would ask of publications what we cannot answer.
+pub(crate) const SERVER_VERSION: &str = "14.0";
 
 #[rustfmt::skip]
 const KNOWN: &[Known] = &[
@@ -90,7 +90,7 @@ const KNOWN: &[Known] = &[
     known("search_path", "\"$user\", public", Values::Any, false, "Objects are in public."),
     known("server_encoding", "UTF8", Values::ReadOnly, true, "The server's encoding."),
     known("server_version", SERVER_VERSION, Values::ReadOnly, true, "The PostgreSQL version whose protocol is spoken."),
-    known("server_version_num", "150000", Values::ReadOnly, false, "The same as a number."),
+    known("server_version_num", "140000", Values::ReadOnly, false, "The same as a number."),
     known("session_authorization", "", Values::ReadOnly, true, "The session's user."),
     known("standard_conforming_strings", "on", Values::OneOf(&["on", "true", "1", "yes"]), true, "Backslashes are ordinary."),
     known("statement_timeout", "0", Values::Milliseconds, false, "Statements that take longer are cancelled; 0 is never."),

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use catalog::Catalog;
 use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
+use dataflow::DataflowStats;
+use plan::Fingerprint;
 use repr::{ObjectId, Timestamp};
 
 use crate::engine::Shared;
@@ -46,10 +48,12 @@ impl Asker {
         if reads("tw_arrangements") || reads("tw_frontiers") {
             for dataflow in shared.runtime.stats() {
                 let frontier = Some(dataflow.frontier).filter(|frontier| *frontier != Timestamp::MAX);
-                snapshot.frontiers.push(FrontierRow { object: dataflow.id, frontier });
+                let name = dataflow_name(catalog, &dataflow);
+                snapshot.frontiers.push(FrontierRow { object: dataflow.id, name: name.clone(), frontier });
                 snapshot.arrangements.extend(dataflow.operators.into_iter().map(|operator| ArrangementRow {
                     object: dataflow.id,
-                    operator: format!("{} {}", operator.name, operator.node),
+                    name: name.clone(),
+                    operator: operator.name,
                     row_count: operator.row_count as i64,
                     size_bytes: operator.size_bytes as i64,
                 }));
@@ -67,6 +71,26 @@ impl Asker {
             }
         }
         snapshot
+    }
+}
+
+/// The object's name; for an arrangement that objects share what it holds, relations by their names.
+pub(crate) fn dataflow_name(catalog: &Catalog, dataflow: &DataflowStats) -> String {
+    if let Some(object) = catalog.get(dataflow.id) {
+        return object.name.clone();
+    }
+    match dataflow.name.parse::<Fingerprint>() {
+        Err(_) => dataflow.name.clone(),
+        Ok(fingerprint) => {
+            let relation = catalog.get(fingerprint.relation);
+            let schema = relation.and_then(|relation| relation.relation_schema());
+            let column = |index: &usize| {
+                let column = schema.and_then(|schema| schema.columns.get(*index));
+                column.map_or_else(|| index.to_string(), |column| column.name.clone())
+            };
+            let name = relation.map_or_else(|| fingerprint.relation.to_string(), |relation| relation.name.clone());
+            format!("{name} by {}", fingerprint.key.iter().map(column).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -216,8 +216,57 @@ async fn a_subscription_tells_the_snapshot_and_then_changes() {
     }
     let changes: Vec<&str> = lines.iter().filter_map(|line| line.split_once('|')).map(|(_, rest)| rest).collect();
     assert_eq!(changes, ["1|2", "1|10"]);
-    drop(rows);
+    // A relation that goes takes its subscriptions with it.
     run(&mut other, "DROP TABLE t").await;
+    let last = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            match rows.next().await {
+                Some(Ok(_)) => {}
+                other => return other,
+            }
+        }
+    });
+    assert!(matches!(last.await.expect("in time"), Some(Err(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_long_can_be_stopped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = start(directory.path()).await;
+    let mut s = session(&engine);
+    run(&mut s, "SET statement_timeout = '50ms'").await;
+    let timed_out = fails(&mut s, "SELECT pg_sleep(60)").await;
+    assert_eq!((timed_out.state.0, timed_out.message.contains("timeout")), ("57014", true));
+    run(&mut s, "SET statement_timeout = 0").await;
+    let (process_id, secret_key) = (s.process_id(), s.secret_key());
+    let canceller = engine.clone();
+    let cancel = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        canceller.cancel(process_id, secret_key + 1);
+        canceller.cancel(process_id, secret_key);
+    });
+    assert_eq!(fails(&mut s, "SELECT pg_sleep(60)").await.state.0, "57014");
+    cancel.await.expect("it ran");
+    assert_eq!(run(&mut s, "SELECT 1").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_statements_of_one_text_are_one_transaction() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = start(directory.path()).await;
+    let mut s = session(&engine);
+    run(&mut s, "CREATE TABLE t (id int PRIMARY KEY)").await;
+    s.begin_implicit();
+    run(&mut s, "INSERT INTO t VALUES (1)").await;
+    s.begin_implicit();
+    assert_eq!(run(&mut s, "SELECT * FROM t").await, ["1"]);
+    fails(&mut s, "INSERT INTO t VALUES (1)").await;
+    s.end_implicit(false).await.expect("it ends");
+    assert!(run(&mut s, "SELECT * FROM t").await.is_empty());
+    s.begin_implicit();
+    run(&mut s, "INSERT INTO t VALUES (1)").await;
+    s.end_implicit(true).await.expect("it commits");
+    assert_eq!(run(&mut s, "SELECT * FROM t").await, ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

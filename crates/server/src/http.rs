@@ -13,18 +13,15 @@ use engine::{Engine, Metric, MetricKind};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::pg::{Wire, told_to_stop};
+use crate::pg::told_to_stop;
 
-/// What the pages show, once there is something to show: HTTP answers before the engine has started.
-pub(crate) struct Shown {
-    pub(crate) engine: Engine,
-    pub(crate) wire: Arc<Wire>,
-}
+/// The engine, once it has started: HTTP answers before.
+pub(crate) type Shown = Arc<OnceLock<Engine>>;
 
 /// Serves until told to stop.
 pub(crate) async fn serve(
     listener: TcpListener,
-    shown: Arc<OnceLock<Shown>>,
+    shown: Shown,
     mut stop: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let router = Router::new()
@@ -36,25 +33,15 @@ pub(crate) async fn serve(
     axum::serve(listener, router).with_graceful_shutdown(stopped).await
 }
 
-async fn ready(State(shown): State<Arc<OnceLock<Shown>>>) -> impl IntoResponse {
-    match shown.get().is_some_and(|shown| shown.engine.is_ready()) {
+async fn ready(State(shown): State<Shown>) -> impl IntoResponse {
+    match shown.get().is_some_and(Engine::is_ready) {
         true => (StatusCode::OK, "ready\n"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
     }
 }
 
-async fn metrics(State(shown): State<Arc<OnceLock<Shown>>>) -> impl IntoResponse {
-    let mut samples = Vec::new();
-    if let Some(shown) = shown.get() {
-        samples = shown.engine.metrics();
-        samples.push(Metric {
-            name: "tidewater_sessions".to_string(),
-            help: "Sessions open over the Postgres wire.",
-            kind: MetricKind::Gauge,
-            labels: Vec::new(),
-            value: shown.wire.session_count() as f64,
-        });
-    }
+async fn metrics(State(shown): State<Shown>) -> impl IntoResponse {
+    let samples = shown.get().map(|engine| engine.metrics()).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], exposition(&samples))
 }
 

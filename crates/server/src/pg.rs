@@ -44,11 +44,6 @@ impl Wire {
         Arc::new(Wire { engine, stop, session_count: AtomicUsize::new(0), connections_max })
     }
 
-    /// Sessions open now.
-    pub(crate) fn session_count(&self) -> usize {
-        self.session_count.load(Ordering::Relaxed)
-    }
-
     fn admit(self: &Arc<Wire>) -> Option<Admission> {
         let admission = Admission(self.clone());
         let count = self.session_count.fetch_add(1, Ordering::Relaxed);

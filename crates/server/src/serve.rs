@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
 use engine::{Engine, EngineConfig};
 use repr::PgError;
@@ -73,7 +72,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, stopped) = watch::channel(false);
 
-    let shown = Arc::new(OnceLock::new());
+    let shown = http::Shown::default();
     let http = tokio::spawn(http::serve(http_listener, shown.clone(), stopped.clone()));
     let engine = Engine::start(EngineConfig {
         data_dir: config.data_dir,
@@ -81,9 +80,9 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         memory_limit_bytes: config.memory_limit_bytes,
     })
     .await?;
-    let wire = pg::Wire::new(engine.clone(), stopped, config.connections_max);
     // Set once, here.
-    let _ = shown.set(http::Shown { engine: engine.clone(), wire: wire.clone() });
+    let _ = shown.set(engine.clone());
+    let wire = pg::Wire::new(engine.clone(), stopped, config.connections_max);
     let connections = tokio::spawn(pg::serve(pg_listener, wire));
 
     say_ready(pg_address, http_address)?;

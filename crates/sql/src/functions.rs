@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
-use datafusion::logical_expr::{Expr, SortExpr};
+use datafusion::logical_expr::{Expr, SortExpr, lit};
 use repr::types::TYPES;
 use repr::{PgError, SqlState, SqlType};
 
@@ -230,6 +230,7 @@ fn list() -> Vec<Function> {
 
 /// Functions over any types, which have no line in [`list`]. Alphabetical.
 const POLYMORPHIC: &[&str] = &[
+    "pg_typeof",
     "all", "any", "array_length", "cardinality", "coalesce", "concat", "concat_ws", "greatest", "least", "nullif",
     "num_nonnulls", "num_nulls", "string_to_array", "to_json", "to_jsonb",
 ];
@@ -354,6 +355,7 @@ fn polymorphic(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
     let missing = || unresolved(name, &types, Failure::None);
     match (name, args.as_slice()) {
         ("coalesce", [_, ..]) => coalesce(args),
+        ("pg_typeof", [argument]) => Ok(TypedExpr::new(lit(argument.sql_type.sql_name()), SqlType::Text)),
         ("nullif", [_, _]) => nullif(args),
         ("greatest" | "least", [_, ..]) => {
             let context = name.to_ascii_uppercase();

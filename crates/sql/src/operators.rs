@@ -414,7 +414,17 @@ fn comparable(left: TypedExpr, right: TypedExpr) -> (Expr, Expr) {
             _ => {}
         }
     }
-    (equality_key(left), equality_key(right))
+    equality_keys(left, right)
+}
+
+/// [`equality_key`] for both sides of a comparison: a numeric with a fixed scale meets one without in the same form.
+pub fn equality_keys(left: TypedExpr, right: TypedExpr) -> (Expr, Expr) {
+    let (left_typmod, right_typmod) =
+        if left.typmod == right.typmod { (left.typmod, right.typmod) } else { (-1, -1) };
+    (
+        equality_key(TypedExpr { typmod: left_typmod, ..left }),
+        equality_key(TypedExpr { typmod: right_typmod, ..right }),
+    )
 }
 
 fn at_scale(bytes: &[u8], scale: i32) -> Expr {

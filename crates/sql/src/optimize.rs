@@ -10,10 +10,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, NullEquality};
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::registry::{FunctionRegistry, MemoryFunctionRegistry};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::{Distinct, LogicalPlan};
@@ -53,7 +53,7 @@ pub fn optimize(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan, PgEr
     };
     let expected = types(&plan);
     let context = Context::new()?;
-    let optimizer = Optimizer::with_rules(rules(purpose));
+    let optimizer = Optimizer::with_rules(rules(purpose, joins_null_keys(&plan)?));
     let optimized = optimizer.optimize(plan, &context, |_, _| {}).map_err(plan_error)?;
     match types(&optimized) {
         found if found == expected => Ok(optimized),
@@ -95,18 +95,34 @@ impl OptimizerConfig for Context {
     }
 }
 
+/// Whether some join of the plan lets NULL keys meet.
+fn joins_null_keys(plan: &LogicalPlan) -> Result<bool, PgError> {
+    let meets = |node: &LogicalPlan| {
+        let null_equal = matches!(node, LogicalPlan::Join(join) if join.null_equality == NullEquality::NullEqualsNull);
+        Ok(null_equal)
+    };
+    plan.exists(meets).map_err(plan_error)
+}
+
 /// In DataFusion's order, which its rules rely on.
-fn rules(purpose: Purpose) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+///
+/// Two of them take an `=` beside a join where NULL keys meet for a key of that join, and then NULLs meet there too: a plan
+/// with such a join goes without them.
+fn rules(purpose: Purpose, joins_null_keys: bool) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let read = purpose == Purpose::Read;
     let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> =
         vec![Arc::new(OptimizeUnions::new()), Arc::new(SimplifyExpressions::new())];
     if read {
         rules.push(Arc::new(ReplaceDistinctWithAggregate::new()));
     }
-    rules.push(Arc::new(ExtractEquijoinPredicate::new()));
+    if !joins_null_keys {
+        rules.push(Arc::new(ExtractEquijoinPredicate::new()));
+    }
     rules.push(Arc::new(EliminateDuplicatedExpr::new()));
     rules.push(Arc::new(EliminateFilter::new()));
-    rules.push(Arc::new(EliminateCrossJoin::new()));
+    if !joins_null_keys {
+        rules.push(Arc::new(EliminateCrossJoin::new()));
+    }
     rules.push(Arc::new(EliminateLimit::new()));
     rules.push(Arc::new(PropagateEmptyRelation::new()));
     if read {

@@ -17,8 +17,10 @@ mod split;
 mod statements;
 mod window;
 
+use std::ops::ControlFlow;
+
 use repr::{PgError, SqlState};
-use sqlparser::ast::{Query, Spanned};
+use sqlparser::ast::{ObjectNamePart, Query, Spanned, visit_relations};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
@@ -90,6 +92,95 @@ pub(crate) fn fold(ident: &sqlparser::ast::Ident) -> String {
     }
 }
 
+/// PostgreSQL's reserved words: no name of a relation unless quoted.
+const RESERVED: [&str; 77] = [
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "both",
+    "case",
+    "cast",
+    "check",
+    "collate",
+    "column",
+    "constraint",
+    "create",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "false",
+    "fetch",
+    "for",
+    "foreign",
+    "from",
+    "grant",
+    "group",
+    "having",
+    "in",
+    "initially",
+    "intersect",
+    "into",
+    "lateral",
+    "leading",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "not",
+    "null",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "placing",
+    "primary",
+    "references",
+    "returning",
+    "select",
+    "session_user",
+    "some",
+    "symmetric",
+    "table",
+    "then",
+    "to",
+    "trailing",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "variadic",
+    "when",
+    "where",
+    "window",
+    "with",
+];
+
+fn is_reserved(ident: &sqlparser::ast::Ident) -> bool {
+    is_reserved_word(ident.quote_style, &ident.value)
+}
+
+fn is_reserved_word(quote_style: Option<char>, word: &str) -> bool {
+    quote_style.is_none() && RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(word))
+}
+
 fn shift(error: PgError, offset: usize) -> PgError {
     PgError { position: error.position.map(|position| position + offset as u32), ..error }
 }
@@ -98,6 +189,8 @@ fn shift(error: PgError, offset: usize) -> PgError {
 pub(crate) struct StatementParser<'a> {
     text: &'a str,
     depth: u32,
+    /// How many statements this one is inside of: EXPLAIN DECLARE c CURSOR FOR SELECT is the deepest there is.
+    inside: u32,
     parser: Parser<'a>,
 }
 
@@ -105,7 +198,7 @@ impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
         let tokens = window::rewrite(tokenize(text)?);
         let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
-        Ok(StatementParser { text, depth, parser })
+        Ok(StatementParser { text, depth, inside: 0, parser })
     }
 
     fn parse_whole(mut self) -> Result<Statement, PgError> {
@@ -116,9 +209,15 @@ impl<'a> StatementParser<'a> {
 
     /// The statement that starts here and goes on to the end, with its own text: what EXPLAIN and PREPARE hold.
     fn inner_statement(&mut self) -> Result<Box<Statement>, PgError> {
+        const INSIDE_MAX: u32 = 2;
+        if self.inside == INSIDE_MAX {
+            return Err(self.syntax_error());
+        }
         let start = self.peek().span.start.column as usize;
         let text = self.text_from(start);
+        self.inside += 1;
         let ast = self.statement()?;
+        self.inside -= 1;
         Ok(Box::new(Statement { text: text.to_string(), ast, offset: start.saturating_sub(1), depth: self.depth }))
     }
 
@@ -134,7 +233,16 @@ impl<'a> StatementParser<'a> {
     }
 
     fn query(&mut self) -> Result<Box<Query>, PgError> {
-        self.sql(Parser::parse_query)
+        let query = self.sql(Parser::parse_query)?;
+        // sqlparser takes any word for a relation: SELECT FROM WHERE has one.
+        let reserved = visit_relations(&*query, |name| match name.0.first().and_then(ObjectNamePart::as_ident) {
+            Some(ident) if is_reserved(ident) => ControlFlow::Break(ident.span.start.column as u32),
+            _ => ControlFlow::Continue(()),
+        });
+        match reserved {
+            ControlFlow::Break(position) => Err(self.syntax_error_at(position)),
+            ControlFlow::Continue(()) => Ok(query),
+        }
     }
 
     /// sqlparser's complaint in PostgreSQL's words: it ends in the place, which leads to the token.
@@ -242,6 +350,9 @@ impl<'a> StatementParser<'a> {
 
     /// `name` or `schema.name`.
     fn name(&mut self) -> Result<Name, PgError> {
+        if matches!(&self.peek().token, Token::Word(word) if is_reserved_word(word.quote_style, &word.value)) {
+            return Err(self.syntax_error());
+        }
         let position = self.peek().span.start.column as u32;
         let mut parts = vec![self.identifier()?];
         while self.accept_token(&Token::Period) {
@@ -283,6 +394,10 @@ pub(crate) fn object_name(name: &sqlparser::ast::ObjectName) -> Result<Name, PgE
         let ident = part.as_ident().ok_or_else(|| {
             PgError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{name}\"")).at(position)
         })?;
+        if is_reserved(ident) {
+            let message = format!("syntax error at or near \"{}\"", ident.value);
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, message).at(position));
+        }
         parts.push(fold(ident));
     }
     let (name, schema) = (parts.pop().unwrap_or_default(), parts.pop());

@@ -80,8 +80,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
 
 fn table_type(object: &Object) -> Option<&'static str> {
     match &object.kind {
-        ObjectKind::Table { .. } | ObjectKind::MaterializedView { .. } => Some("BASE TABLE"),
-        ObjectKind::Source { .. } => Some("FOREIGN"),
+        ObjectKind::Table { .. } | ObjectKind::Source { .. } | ObjectKind::MaterializedView { .. } => Some("BASE TABLE"),
         ObjectKind::View { .. } => Some("VIEW"),
         ObjectKind::SystemRelation { .. } => Some(if object.id.0 < 12000 { "BASE TABLE" } else { "VIEW" }),
         ObjectKind::Connection { .. } | ObjectKind::Index { .. } => None,

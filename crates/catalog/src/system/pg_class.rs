@@ -26,11 +26,10 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
     },
 ];
 
-/// `relkind`. A source is what PostgreSQL calls a foreign table.
+/// `relkind`. A source is a table to clients: of a foreign table they would want to know servers and options.
 pub(crate) fn relation_kind(object: &Object) -> Option<&'static str> {
     match &object.kind {
-        ObjectKind::Table { .. } => Some("r"),
-        ObjectKind::Source { .. } => Some("f"),
+        ObjectKind::Table { .. } | ObjectKind::Source { .. } => Some("r"),
         ObjectKind::View { .. } => Some("v"),
         ObjectKind::MaterializedView { .. } => Some("m"),
         ObjectKind::Index { .. } => Some("i"),

@@ -1,9 +1,6 @@
-//! The small relations: settings, access methods, collations, tablespaces, foreign servers.
-
-use std::collections::BTreeSet;
+//! The small relations: settings, access methods, collations, tablespaces.
 
 use super::{OWNER_OID, PG_CATALOG_OID, Snapshot, SystemRelation, Value, text};
-use crate::{Catalog, ObjectKind};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -81,38 +78,6 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         },
     },
     SystemRelation {
-        oid: 1417,
-        schema: "pg_catalog",
-        name: "pg_foreign_server",
-        columns: "oid oid, srvname name, srvowner oid, srvfdw oid, srvtype text, srvversion text, srvacl _text, \
-                  srvoptions _text",
-        rows: |snapshot| {
-            connectors(&snapshot.catalog)
-                .into_iter()
-                .enumerate()
-                .map(|(index, name)| {
-                    vec![
-                        Value::Oid(connector_oid(index)),
-                        text(name),
-                        Value::Oid(OWNER_OID),
-                        Value::Oid(0),
-                        Value::Null,
-                        Value::Null,
-                        Value::Null,
-                        Value::Null,
-                    ]
-                })
-                .collect()
-        },
-    },
-    SystemRelation {
-        oid: 3118,
-        schema: "pg_catalog",
-        name: "pg_foreign_table",
-        columns: "ftrelid oid, ftserver oid, ftoptions _text",
-        rows: foreign_tables,
-    },
-    SystemRelation {
         oid: 12004,
         schema: "pg_catalog",
         name: "pg_settings",
@@ -122,32 +87,6 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         rows: settings,
     },
 ];
-
-/// The connectors in use; PostgreSQL's word for what makes foreign tables is a server.
-fn connectors(catalog: &Catalog) -> BTreeSet<String> {
-    let connector = |object: &std::sync::Arc<crate::Object>| match &object.kind {
-        ObjectKind::Source { description } => Some(description.connector.clone()),
-        _ => None,
-    };
-    catalog.objects().filter_map(connector).collect()
-}
-
-fn connector_oid(index: usize) -> u32 {
-    13100 + index as u32
-}
-
-fn foreign_tables(snapshot: &Snapshot) -> Vec<Vec<Value>> {
-    let servers: Vec<String> = connectors(&snapshot.catalog).into_iter().collect();
-    let mut rows = Vec::new();
-    for object in snapshot.catalog.objects() {
-        if let ObjectKind::Source { description } = &object.kind {
-            let server = servers.iter().position(|name| *name == description.connector).unwrap_or(0);
-            let options = description.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            rows.push(vec![Value::Oid(object.id.0), Value::Oid(connector_oid(server)), Value::Texts(options)]);
-        }
-    }
-    rows
-}
 
 fn settings(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let row = |setting: &super::SettingRow| {

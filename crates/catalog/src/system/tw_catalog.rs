@@ -55,7 +55,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
             let row = |frontier: &super::FrontierRow| {
                 vec![
                     Value::Oid(frontier.object.0),
-                    name(snapshot, frontier.object),
+                    text(&frontier.name),
                     frontier.frontier.map_or(Value::Null, |time| Value::Int(time as i64)),
                 ]
             };
@@ -71,7 +71,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
             let row = |arrangement: &super::ArrangementRow| {
                 vec![
                     Value::Oid(arrangement.object.0),
-                    name(snapshot, arrangement.object),
+                    text(&arrangement.name),
                     text(&arrangement.operator),
                     Value::Int(arrangement.row_count),
                     Value::Int(arrangement.size_bytes),
@@ -99,7 +99,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
     },
 ];
 
-/// NULL for what has no name of its own, such as a shared arrangement.
+/// NULL for what is not there any more.
 fn name(snapshot: &Snapshot, id: ObjectId) -> Value {
     snapshot.catalog.get(id).map_or(Value::Null, |object| text(&object.name))
 }

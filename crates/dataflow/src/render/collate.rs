@@ -25,7 +25,12 @@ pub(crate) struct Layout {
 }
 
 /// Whether inputs and output fit.
-pub(crate) fn check(plan: &DataflowPlan, inputs: &[NodeId], key_count: usize, node: &Node) -> Result<(), DataflowError> {
+pub(crate) fn check(
+    plan: &DataflowPlan,
+    inputs: &[NodeId],
+    key_count: usize,
+    node: &Node,
+) -> Result<(), DataflowError> {
     if inputs.is_empty() || inputs.iter().any(|input| plan.nodes[*input].schema.fields().len() < key_count) {
         return Err(DataflowError::InvalidPlan("an input to collate lacks the key".to_owned()));
     }
@@ -38,7 +43,8 @@ pub(crate) fn check(plan: &DataflowPlan, inputs: &[NodeId], key_count: usize, no
 impl Layout {
     /// The layout of `inputs`, each of which starts with the key.
     pub(crate) fn new(plan: &DataflowPlan, inputs: &[NodeId], key_count: usize) -> Layout {
-        let types_of = |input: &NodeId| plan.nodes[*input].schema.fields().iter().map(|field| field.data_type().clone());
+        let types_of =
+            |input: &NodeId| plan.nodes[*input].schema.fields().iter().map(|field| field.data_type().clone());
         let mut types: Vec<DataType> = types_of(&inputs[0]).take(key_count).collect();
         let mut starts = Vec::new();
         for input in inputs {

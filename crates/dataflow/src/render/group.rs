@@ -69,12 +69,12 @@ pub(crate) fn compare_values(
     }
     macro_rules! primitive {
         ($type:ty) => {
-            left.as_primitive::<$type>().value(i).cmp(&right.as_primitive::<$type>().value(j))
+            left.as_primitive::<$type>().values()[i].cmp(&right.as_primitive::<$type>().values()[j])
         };
     }
     macro_rules! float {
         ($type:ty) => {{
-            let (left, right) = (left.as_primitive::<$type>().value(i), right.as_primitive::<$type>().value(j));
+            let (left, right) = (left.as_primitive::<$type>().values()[i], right.as_primitive::<$type>().values()[j]);
             left.partial_cmp(&right).unwrap_or_else(|| left.is_nan().cmp(&right.is_nan()))
         }};
     }
@@ -98,7 +98,8 @@ pub(crate) fn compare_values(
         DataType::Interval(IntervalUnit::MonthDayNano) => {
             let left = left.as_primitive::<IntervalMonthDayNanoType>().value(i);
             let right = right.as_primitive::<IntervalMonthDayNanoType>().value(j);
-            let parts = |value: IntervalMonthDayNano| (interval_length(value), value.months, value.days, value.nanoseconds);
+            let parts =
+                |value: IntervalMonthDayNano| (interval_length(value), value.months, value.days, value.nanoseconds);
             parts(left).cmp(&parts(right))
         }
         DataType::Null => Ordering::Equal,
@@ -318,7 +319,14 @@ impl OutputRows {
     }
 
     /// Appends a row.
-    pub(crate) fn push(&mut self, batches: &[Batch], place: Place, time: Timestamp, diff: Diff, out: &mut Vec<Updates>) {
+    pub(crate) fn push(
+        &mut self,
+        batches: &[Batch],
+        place: Place,
+        time: Timestamp,
+        diff: Diff,
+        out: &mut Vec<Updates>,
+    ) {
         let row = self.picked.locate(batches, place);
         self.picked.rows.push(row);
         self.times.push(time);

@@ -54,8 +54,10 @@ impl JoinFunction {
     ) -> Result<JoinFunction, DataflowError> {
         let schemas = [&plan.nodes[left].schema, &plan.nodes[right].schema];
         let keys = [arranged_key(plan, left)?.to_vec(), arranged_key(plan, right)?.to_vec()];
-        let type_of = |schema: &Schema, column: usize| schema.fields().get(column).map(|field| field.data_type().clone());
-        let key_types = |side: usize| keys[side].iter().map(|column| type_of(schemas[side], *column)).collect::<Vec<_>>();
+        let type_of =
+            |schema: &Schema, column: usize| schema.fields().get(column).map(|field| field.data_type().clone());
+        let key_types =
+            |side: usize| keys[side].iter().map(|column| type_of(schemas[side], *column)).collect::<Vec<_>>();
         if key_types(0) != key_types(1) || key_types(0).contains(&None) {
             return Err(DataflowError::InvalidPlan(format!("node {id} joins keys of different types")));
         }
@@ -216,7 +218,8 @@ impl Iterator for Work {
         let times = Lane::Values(std::mem::take(&mut self.times)).compress();
         let diffs = Lane::Values(std::mem::take(&mut self.diffs)).compress();
         let sides = self.sides.iter().zip(&self.shape.columns);
-        let columns = sides.flat_map(|(side, columns)| columns.iter().map(|column| side.picked.column(*column))).collect();
+        let columns =
+            sides.flat_map(|(side, columns)| columns.iter().map(|column| side.picked.column(*column))).collect();
         for side in &mut self.sides {
             // Rows of an unfinished product still point at the sources.
             if self.products.is_empty() { side.picked.clear() } else { side.picked.rows.clear() }
@@ -258,12 +261,14 @@ impl Work {
     }
 
     fn null_equal_or_not_null(&self, sample: &Drawn) -> bool {
-        self.shape.null_equal || self.sides[0].key(sample, &self.shape.keys[0]).all(|(column, row)| !column.is_null(row))
+        self.shape.null_equal
+            || self.sides[0].key(sample, &self.shape.keys[0]).all(|(column, row)| !column.is_null(row))
     }
 
     /// Whether a row of `side` has the key of `sample`, a row of the left side.
     fn agree(&self, sample: &Drawn, side: usize, row: &Drawn) -> bool {
-        let keys = self.sides[0].key(sample, &self.shape.keys[0]).zip(self.sides[side].key(row, &self.shape.keys[side]));
+        let keys =
+            self.sides[0].key(sample, &self.shape.keys[0]).zip(self.sides[side].key(row, &self.shape.keys[side]));
         keys.into_iter().all(|((a, i), (b, j))| compare_values(a, i, b, j, false, false).is_eq())
     }
 }
@@ -275,7 +280,13 @@ fn split(rows: Vec<Drawn>, condition: impl Fn(&Drawn) -> bool) -> (Vec<Drawn>, V
 
 impl Product {
     /// Appends pairs until the container is full; true when all are out.
-    fn emit(&mut self, left: &mut Picked, right: &mut Picked, times: &mut Vec<Timestamp>, diffs: &mut Vec<Diff>) -> bool {
+    fn emit(
+        &mut self,
+        left: &mut Picked,
+        right: &mut Picked,
+        times: &mut Vec<Timestamp>,
+        diffs: &mut Vec<Diff>,
+    ) -> bool {
         let (mut i, mut j) = self.next;
         while i < self.left.len() {
             let a = &self.left[i];

@@ -24,7 +24,7 @@ use crate::errors::ErrorRow;
 use crate::expression::filter_lane;
 use crate::updates::{Accumulators, Updates, take_lane, take_rows};
 
-/// Rows after which adding up is given up if most had a group of their own.
+/// Rows after which adding up is given up if nearly all had a group of their own.
 const SAMPLE_ROWS: usize = 4096;
 
 /// Rows whose contributions are worked out at once: they should stay in the cache.
@@ -71,10 +71,15 @@ impl GroupFunction {
             let accumulator = Accumulator::new(&aggregate.function, argument).map_err(DataflowError::Plan)?;
             let declared = output.schema.field(key.len() + index).data_type();
             if accumulator.output_type() != *declared {
-                return invalid(format!("{} is declared {declared} and computed {}", aggregate.function, accumulator.output_type()));
+                return invalid(format!(
+                    "{} is declared {declared} and computed {}",
+                    aggregate.function,
+                    accumulator.output_type()
+                ));
             }
             // count(*) is what lane 0 counts anyway.
-            let counts_rows = aggregate.function == "count" && aggregate.argument.is_none() && aggregate.filter.is_none();
+            let counts_rows =
+                aggregate.function == "count" && aggregate.argument.is_none() && aggregate.filter.is_none();
             let offset = if counts_rows { 0 } else { width };
             if !counts_rows {
                 width += accumulator.lane_count();
@@ -129,8 +134,8 @@ pub(crate) fn contributions(rows: Rows<'_>, function: GroupFunction) -> Rows<'_>
         for start in (0..len).step_by(SLICE_ROWS) {
             let end = len.min(start + SLICE_ROWS);
             function.lanes(&updates, start, end - start, &mut lanes);
-            // Where most rows have a group to themselves, looking for company costs more than it saves.
-            if start >= SAMPLE_ROWS && firsts.len() > start / 2 {
+            // Where nearly every row has a group to itself, looking for company costs more than it saves.
+            if start >= SAMPLE_ROWS && firsts.len() > start / 16 * 15 {
                 firsts.extend(start as u32..end as u32);
                 sums.extend_from_slice(&lanes);
                 continue;
@@ -154,7 +159,15 @@ pub(crate) fn contributions(rows: Rows<'_>, function: GroupFunction) -> Rows<'_>
         let accumulators = Some(Accumulators { width, values: sums });
         if firsts.len() == len {
             let diffs = Lane::Constant(1, len);
-            return Updates { columns, times: updates.times, diffs, accumulators, key_hashes: keys, row_hashes: rows, ranks: Vec::new() };
+            return Updates {
+                columns,
+                times: updates.times,
+                diffs,
+                accumulators,
+                key_hashes: keys,
+                row_hashes: rows,
+                ranks: Vec::new(),
+            };
         }
         let numbers = |lane: &[u64]| firsts.iter().map(|row| lane[*row as usize]).collect::<Vec<_>>();
         let (key_hashes, row_hashes) = (numbers(&keys), numbers(&rows));
@@ -185,7 +198,8 @@ impl Reduce {
             return;
         }
         let width = self.function.width;
-        let mut columns: Vec<ArrayRef> = (0..self.function.key.len()).map(|column| waiting.picked.column(column)).collect();
+        let mut columns: Vec<ArrayRef> =
+            (0..self.function.key.len()).map(|column| waiting.picked.column(column)).collect();
         let keys = columns.clone();
         let mut failures: Vec<(usize, PgError)> = Vec::new();
         for aggregate in self.function.aggregates.iter() {

@@ -45,7 +45,8 @@ pub(crate) fn rank(rows: Rows<'_>, key: Vec<usize>, order: Option<SortKey>, firs
     })
 }
 
-/// The rows of the least rank of each group, if all rows are of one time; all rows if most have a group to themselves.
+/// The rows of the least rank of each group, if all rows are of one time; all rows if nearly all have a
+/// group to themselves.
 fn first_of_each(updates: Updates, key: &[usize]) -> Updates {
     if !matches!(updates.times, Lane::Constant(..)) || updates.ranks.is_empty() {
         return updates;
@@ -77,7 +78,7 @@ fn first_of_each(updates: Updates, key: &[usize]) -> Updates {
                 groups.insert_unique(hashes[row], group, |group| hashes[firsts[*group as usize].0 as usize]);
             }
         }
-        if row + 1 == SAMPLE_ROWS && firsts.len() > SAMPLE_ROWS / 2 {
+        if row + 1 == SAMPLE_ROWS && firsts.len() > SAMPLE_ROWS / 16 * 15 {
             return updates;
         }
     }
@@ -97,7 +98,16 @@ fn ranks(column: &ArrayRef, order: &SortKey) -> Vec<u64> {
     let null = if order.nulls_first { 0 } else { u64::MAX };
     macro_rules! each {
         (|$row:ident| $ordered:expr) => {
-            (0..len).map(|row| if column.is_null(row) { null } else { let $row = row; place($ordered) }).collect()
+            (0..len)
+                .map(|row| {
+                    if column.is_null(row) {
+                        null
+                    } else {
+                        let $row = row;
+                        place($ordered)
+                    }
+                })
+                .collect()
         };
     }
     macro_rules! integers {
@@ -422,12 +432,32 @@ mod tests {
     fn a_smaller_rank_is_a_smaller_value() {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from(vec![
-                Some(i64::MIN), Some(i64::MIN + 1), Some(-1 << 62), Some(-1), None, Some(0), Some(1), Some(i64::MAX),
+                Some(i64::MIN),
+                Some(i64::MIN + 1),
+                Some(-1 << 62),
+                Some(-1),
+                None,
+                Some(0),
+                Some(1),
+                Some(i64::MAX),
             ])),
             Arc::new(Float64Array::from(vec![
-                Some(f64::NEG_INFINITY), Some(-1.5), Some(-0.0), Some(0.0), None, Some(1e-300), Some(f64::NAN),
+                Some(f64::NEG_INFINITY),
+                Some(-1.5),
+                Some(-0.0),
+                Some(0.0),
+                None,
+                Some(1e-300),
+                Some(f64::NAN),
             ])),
-            Arc::new(StringArray::from(vec![Some(""), Some("a"), Some("a\0"), None, Some("abcdefgh"), Some("abcdefgi1")])),
+            Arc::new(StringArray::from(vec![
+                Some(""),
+                Some("a"),
+                Some("a\0"),
+                None,
+                Some("abcdefgh"),
+                Some("abcdefgi1"),
+            ])),
         ];
         for column in &columns {
             for (descending, nulls_first) in [(false, false), (false, true), (true, false), (true, true)] {

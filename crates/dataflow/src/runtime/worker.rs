@@ -113,7 +113,6 @@ struct Worker<'a> {
 
 /// A running dataflow on this worker.
 struct Dataflow {
-    plan: Arc<DataflowPlan>,
     /// Timely's number for it.
     index: usize,
     /// The export; it holds compaction at the last closed time.
@@ -311,7 +310,6 @@ impl<'a> Worker<'a> {
         self.backfills.extend(backfills.into_iter().map(|(relation, input)| ((plan.id, relation), input)));
         let sealed = trace.new_listener(self.idle_activator());
         let dataflow = Dataflow {
-            plan: Arc::clone(&plan),
             index,
             trace,
             sealed,

@@ -1,9 +1,11 @@
 //! SELECT, VALUES, TABLE.
 
+use std::time::Duration;
+
 use arrow::array::ArrayRef;
 use repr::PgError;
 use sql::bind::BoundQuery;
-use sql::functions::catalog::set_config_calls;
+use sql::functions::catalog::{Effect, effects};
 
 use crate::response::{Response, RowsTag};
 use crate::session::{Prepared, Session};
@@ -15,14 +17,22 @@ pub(super) async fn run(
     parameters: Vec<ArrayRef>,
 ) -> Result<Response, PgError> {
     let plan = prepared.optimized(&query.plan)?;
-    let set = set_config_calls(&plan, &parameters)?;
+    let effects = effects(&plan, &parameters)?;
+    for effect in &effects {
+        if let Effect::Sleep(seconds) = effect {
+            let duration = Duration::try_from_secs_f64(*seconds).unwrap_or_default();
+            tokio::time::sleep(duration).await;
+        }
+    }
     let mut reading = session.reading(prepared.catalog());
     let rows = reading.run(plan, &parameters).await?;
     let notices = reading.notices;
     session.notices.extend(notices);
     // After the read: what the statement itself shows of settings is from before it.
-    for (name, value, local) in set {
-        super::set::run(session, &name, Some(&value), local)?;
+    for effect in effects {
+        if let Effect::Set { name, value, local } = effect {
+            super::set::run(session, &name, Some(&value), local)?;
+        }
     }
     Ok(Response::Rows { schema: query.schema.clone(), rows, tag: RowsTag::Select })
 }

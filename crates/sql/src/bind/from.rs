@@ -20,7 +20,7 @@ use super::expr::Clause;
 use super::query::{Output, OutputColumn};
 use super::scope::{Env, Scope, ScopeColumn, ScopeRelation, VisibleColumn, fold};
 use crate::cast::{CastContext, cast, common_type};
-use crate::operators::{equality_key, resolve_operator};
+use crate::operators::{equality_keys, resolve_operator};
 use crate::typed::TypedExpr;
 
 /// A relation's columns, for plans. No filter is taken over by a scan, so that whoever supplies the rows need not know of
@@ -218,7 +218,8 @@ impl Binder<'_> {
             let (lv, rv) = (as_common(&l.typed)?, as_common(&r.typed)?);
             // Asked for its error only: whether the type has equality at all.
             resolve_operator("=", Some(lv.clone()), rv.clone())?;
-            conditions.push(equality_key(lv.clone()).eq(equality_key(rv.clone())));
+            let (left_key, right_key) = equality_keys(lv.clone(), rv.clone());
+            conditions.push(left_key.eq(right_key));
             let expr = match join_type {
                 JoinType::Right => rv.expr.clone(),
                 JoinType::Full => case(vec![(lv.expr.clone().is_not_null(), lv.expr.clone())], rv.expr.clone()),

@@ -2,11 +2,16 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Fields};
+use datafusion::arrow::datatypes::{Field, Fields, Schema};
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::{Expr, Limit, LogicalPlan, Sort, SortExpr, Values, lit};
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::{
+    Expr, Limit, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, Sort, SortExpr, Values, lit,
+};
 use repr::{ColumnSchema, PgError, SqlState, SqlType};
 use sqlparser::ast;
 
@@ -62,6 +67,15 @@ impl Output {
     }
 }
 
+/// Whether a FROM anywhere in `body` has the unqualified `name`.
+fn names_relation(body: &ast::SetExpr, name: &str) -> bool {
+    let flow = ast::visit_relations(body, |relation| {
+        let named = matches!(relation.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| fold(ident) == name));
+        if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    flow.is_break()
+}
+
 /// How the rows of a query are ordered and cut.
 pub(crate) struct Tail<'p> {
     pub(crate) order_by: &'p [ast::OrderByExpr],
@@ -95,7 +109,8 @@ impl Binder<'_> {
         keep_unknown: bool,
     ) -> Result<Output, PgError> {
         let [cte, rest @ ..] = ctes else { return self.bind_body(query, env, keep_unknown) };
-        let node = Env::Cte { cte, recursive, bound: OnceCell::new(), binding: Cell::new(false), parent: env };
+        let (bound, work) = (OnceCell::new(), OnceCell::new());
+        let node = Env::Cte { cte, recursive, bound, binding: Cell::new(false), work, parent: env };
         // Bound even where nothing names it: its errors are errors of the statement.
         self.bind_cte(&node)?;
         self.bind_ctes(rest, recursive, query, &node, keep_unknown)
@@ -116,19 +131,97 @@ impl Binder<'_> {
     }
 
     fn bind_cte(&self, node: &Env) -> Result<Option<Output>, PgError> {
-        let Env::Cte { cte, recursive, bound, binding, parent } = node else { return Ok(None) };
+        let Env::Cte { cte, recursive, bound, binding, work, parent } = node else { return Ok(None) };
         if let Some(output) = bound.get() {
             return Ok(Some(output.clone()));
         }
         if binding.get() {
-            return Err(PgError::unsupported("WITH RECURSIVE"));
+            let work = work.get().cloned();
+            return work.map(Some).ok_or_else(|| PgError::unsupported("this form of WITH RECURSIVE"));
         }
         binding.set(true);
         // Only under RECURSIVE does a WITH query see its own name.
-        let mut output = self.bind_query(&cte.query, if *recursive { node } else { parent }, false)?;
+        let mut output = match cte.query.body.as_ref() {
+            ast::SetExpr::SetOperation { op: ast::SetOperator::Union, set_quantifier, left, right }
+                if *recursive && names_relation(right, &fold(&cte.alias.name)) =>
+            {
+                self.bind_recursive(cte, *set_quantifier, left, right, node, work)?
+            }
+            _ => self.bind_query(&cte.query, if *recursive { node } else { parent }, false)?,
+        };
         binding.set(false);
         self.rename_columns(&mut output, &cte.alias)?;
         Ok(Some(bound.get_or_init(|| output).clone()))
+    }
+
+    /// `left UNION [ALL] right`, where `right` names the query itself: rows of the step before, until a step gives none.
+    fn bind_recursive(
+        &self,
+        cte: &ast::Cte,
+        quantifier: ast::SetQuantifier,
+        left: &ast::SetExpr,
+        right: &ast::SetExpr,
+        node: &Env,
+        work: &OnceCell<Output>,
+    ) -> Result<Output, PgError> {
+        let query = &cte.query;
+        if query.with.is_some() || query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
+            return Err(PgError::unsupported("WITH, ORDER BY or LIMIT in a recursive query"));
+        }
+        let distinct = match quantifier {
+            ast::SetQuantifier::All => false,
+            ast::SetQuantifier::Distinct | ast::SetQuantifier::None => true,
+            other => return Err(PgError::unsupported(format!("UNION {other}"))),
+        };
+        let mut start = self.renamed(self.bind_set_expr(left, node, false)?)?;
+        for column in &mut start.columns {
+            column.nullable = true;
+        }
+        let name = self.fresh("w");
+        let fields: Fields = start
+            .columns
+            .iter()
+            .map(|column| Field::new(self.fresh("c"), column.typed.sql_type.arrow(), true))
+            .collect();
+        let table = CteWorkTable::new(&name, Arc::new(Schema::new(fields.clone())));
+        let scan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(Arc::new(table)), None);
+        let plan = scan.and_then(LogicalPlanBuilder::build).map_err(internal)?;
+        let columns = start.columns.iter().zip(&fields).map(|(column, field)| OutputColumn {
+            typed: TypedExpr {
+                expr: Expr::Column(Column::new(Some(name.as_str()), field.name())),
+                ..column.typed.clone()
+            },
+            constant: None,
+            ..column.clone()
+        });
+        let mut step_columns = Output { plan, columns: columns.collect() };
+        self.rename_columns(&mut step_columns, &cte.alias)?;
+        let _ = work.set(step_columns);
+        let step = self.bind_set_expr(right, node, false)?;
+        if step.columns.len() != start.columns.len() {
+            let message = "each UNION query must have the same number of columns";
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, message));
+        }
+        let mut exprs = Vec::with_capacity(step.columns.len());
+        for (index, (column, wanted)) in step.columns.iter().zip(&start.columns).enumerate() {
+            let (found, wanted) = (column.value(), &wanted.typed);
+            let (from, to) = (found.sql_type.sql_name(), wanted.sql_type.sql_name());
+            let typed = cast(found, &wanted.sql_type, -1, CastContext::Implicit).map_err(|_| {
+                let name = fold(&cte.alias.name);
+                let number = index + 1;
+                PgError::new(
+                    SqlState::DATATYPE_MISMATCH,
+                    format!(
+                        "recursive query \"{name}\" column {number} has type {to} in non-recursive term but type {from} overall"
+                    ),
+                )
+                .with_hint("Cast the output of the non-recursive term to the correct type.")
+            })?;
+            exprs.push(self.named(typed.expr).0);
+        }
+        let step = project(step.plan, exprs)?;
+        let query = RecursiveQuery::try_new(name, Arc::new(start.plan), Arc::new(step), distinct).map_err(internal)?;
+        Ok(Output { plan: LogicalPlan::RecursiveQuery(query), columns: start.columns })
     }
 
     /// The same rows under fresh column names, so that a plan used twice can meet itself in a join.

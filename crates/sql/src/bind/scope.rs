@@ -68,6 +68,8 @@ pub(crate) enum Env<'p> {
         recursive: bool,
         bound: OnceCell<Output>,
         binding: Cell<bool>,
+        /// What the name means within its own definition: the rows of the step before.
+        work: OnceCell<Output>,
         parent: &'p Env<'p>,
     },
 }

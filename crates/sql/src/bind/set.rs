@@ -17,7 +17,7 @@ use super::scope::Env;
 use super::table_function::unnest;
 use crate::cast::{CastContext, cast, common_type};
 use crate::functions::resolve_aggregate;
-use crate::operators::equality_key;
+use crate::operators::{equality_key, equality_keys};
 use crate::typed::TypedExpr;
 
 impl Binder<'_> {
@@ -127,10 +127,10 @@ impl Binder<'_> {
             .columns
             .iter()
             .zip(&right.columns)
-            .map(|(left, right)| (equality_key(left.typed.clone()), equality_key(right.typed.clone())))
+            .map(|(left, right)| equality_keys(left.typed.clone(), right.typed.clone()))
             .collect();
         let left = self.distinct_rows(left)?;
-        let keys = rebase(keys, &left);
+        let keys = rebase(keys, &left, &right);
         let plan = join(left.plan, right.plan, join_type, Vec::new(), keys, Vec::new())?;
         Ok(Output { plan, columns: left.columns })
     }
@@ -227,9 +227,9 @@ fn union_output(left: Output, right: Output) -> Result<Output, PgError> {
 }
 
 /// The keys of a join whose left side was replaced by its distinct rows.
-fn rebase(keys: Vec<(Expr, Expr)>, left: &Output) -> Vec<(Expr, Expr)> {
+fn rebase(keys: Vec<(Expr, Expr)>, left: &Output, right: &Output) -> Vec<(Expr, Expr)> {
     keys.into_iter()
-        .zip(&left.columns)
-        .map(|((_, right), column)| (equality_key(column.typed.clone()), right))
+        .zip(left.columns.iter().zip(&right.columns))
+        .map(|((_, right_key), (left, right))| (equality_keys(left.typed.clone(), right.typed.clone()).0, right_key))
         .collect()
 }

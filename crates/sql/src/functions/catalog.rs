@@ -87,11 +87,22 @@ const LAX: bool = false;
 /// Every overload. Alphabetical; more specific argument types first.
 #[rustfmt::skip]
 static FUNCTIONS: &[Function] = functions! {
+    "array_remove"("_text", "text") -> "_text" LAX = |_, arguments| Ok(match (&arguments[0], &arguments[1]) {
+        (Value::Texts(elements), removed) => {
+            let removed = if *removed == Value::Null { None } else { Some(removed.text()) };
+            Value::Texts(elements.iter().filter(|element| element.as_deref() != removed).cloned().collect())
+        }
+        _ => Value::Null,
+    });
     "array_to_string"("_text", "text") -> "text" STRICT = |_, arguments| joined(&arguments[0], arguments[1].text(), None);
     "array_to_string"("_text", "text", "text") -> "text" LAX = |_, arguments| match (&arguments[0], &arguments[1]) {
         (Value::Null, _) | (_, Value::Null) => Ok(Value::Null),
         (array, separator) => joined(array, separator.text(), Some(&arguments[2]).filter(|null| **null != Value::Null)),
     };
+    "array_upper"("_text", "int4") -> "int4" STRICT = |_, arguments| Ok(match (&arguments[0], &arguments[1]) {
+        (Value::Texts(elements), Value::Int(1)) if !elements.is_empty() => Value::Int(elements.len() as i64),
+        _ => Value::Null,
+    });
     "clock_timestamp"() -> "timestamptz" LAX = |_, _| Ok(Value::Int(
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
     ));
@@ -208,6 +219,7 @@ static FUNCTIONS: &[Function] = functions! {
         Value::Int(bytes) => pretty_size(*bytes),
         _ => String::new(),
     });
+    "pg_sleep"("float8") -> "text" STRICT = |_, _| text("");
     "pg_statistics_obj_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_table_is_visible"("oid") -> "bool" STRICT = |snapshot, arguments| {
         let id = catalog::system::primary_key_table(arguments[0].oid()).unwrap_or(arguments[0].oid());
@@ -237,7 +249,7 @@ static FUNCTIONS: &[Function] = functions! {
     "txid_current"() -> "int8" LAX = |_, _| Ok(Value::Int(1));
     "user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
     "version"() -> "text" LAX = |_, _| text(concat!(
-        "PostgreSQL 15.0 (Tidewater ", env!("CARGO_PKG_VERSION"), ")"
+        "PostgreSQL 14.0 (Tidewater ", env!("CARGO_PKG_VERSION"), ")"
     ));
 };
 
@@ -290,6 +302,7 @@ fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
         || argument.is_unknown()
         || (is_oid(&argument.sql_type) && is_oid(&wanted))
         || (is_integer(&argument.sql_type) && (is_oid(&wanted) || is_integer(&wanted)))
+        || (wanted == SqlType::Float8 && argument.sql_type.info().category == 'N')
         || (is_text(&argument.sql_type) && is_text(&wanted));
     if !fits {
         return None;
@@ -335,14 +348,27 @@ pub fn attach(plan: LogicalPlan, snapshot: impl Fn() -> Snapshot) -> Result<Logi
     Ok(transformed.data)
 }
 
-/// What calls of `set_config` in `plan` set: name, value, and whether for the transaction only. The caller sets it; the
-/// call itself only gives the value back. `parameters` are those of the statement, `$1` first, of one row each.
+/// What a call does besides giving a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// `set_config`.
+    Set {
+        /// The setting.
+        name: String,
+        /// Its new value.
+        value: String,
+        /// Until the end of the transaction only.
+        local: bool,
+    },
+    /// `pg_sleep`, in seconds.
+    Sleep(f64),
+}
+
+/// The effects of the calls in `plan`. They are the caller's to bring about; the calls themselves only give their values.
+/// `parameters` are those of the statement, `$1` first, of one row each.
 ///
 /// Errors: `0A000` for a call whose arguments are no constants: how often it is called would be anybody's guess.
-pub fn set_config_calls(
-    plan: &LogicalPlan,
-    parameters: &[ArrayRef],
-) -> Result<Vec<(String, String, bool)>, PgError> {
+pub fn effects(plan: &LogicalPlan, parameters: &[ArrayRef]) -> Result<Vec<Effect>, PgError> {
     let mut found = Vec::new();
     let mut failure = None;
     let constant = |expr: &Expr| match expr {
@@ -357,7 +383,7 @@ pub fn set_config_calls(
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr
-                    && call.func.name() == "set_config"
+                    && matches!(call.func.name(), "set_config" | "pg_sleep")
                 {
                     let arguments: Vec<Option<ScalarValue>> = call.args.iter().map(constant).collect();
                     match arguments.as_slice() {
@@ -365,8 +391,9 @@ pub fn set_config_calls(
                             Some(ScalarValue::Utf8(Some(name))),
                             Some(ScalarValue::Utf8(Some(value))),
                             Some(ScalarValue::Boolean(Some(local))),
-                        ] => found.push((name.clone(), value.clone(), *local)),
-                        _ => failure = Some(PgError::unsupported("set_config of anything but constants")),
+                        ] => found.push(Effect::Set { name: name.clone(), value: value.clone(), local: *local }),
+                        [Some(ScalarValue::Float64(Some(seconds)))] => found.push(Effect::Sleep(*seconds)),
+                        _ => failure = Some(PgError::unsupported(format!("{} of no constants", call.func.name()))),
                     }
                 }
                 Ok(TreeNodeRecursion::Continue)
