@@ -1,7 +1,7 @@
 //! CPU time a row of the operators that matter most, without connectors or the runtime around them.
 //!
-//! `cargo run -p dataflow --example throughput [workload ..]`; `ROWS`, `BATCH` and `WORKERS` change the size. Rows are made
-//! before the clock starts to count.
+//! `cargo run -p dataflow --example throughput [workload ..]`; `ROWS`, `BATCH` and `WORKERS` change the size. Rows are
+//! made before the clock starts to count.
 
 use std::collections::HashMap;
 use std::fs;

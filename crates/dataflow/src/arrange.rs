@@ -1,7 +1,8 @@
 //! Arrangements: a collection indexed by a key, kept as spines of [`ArrowChunk`]s and shared through traces.
 //!
-//! Rows go to the worker that owns their key's hash, so that whoever wants the same key finds it on the same worker. Those
-//! who only want the rows of an arrangement read its batches as containers ([`flatten`]): columns are shared, not copied.
+//! Rows go to the worker that owns their key's hash, so that whoever wants the same key finds it on the same worker.
+//! Those who only want the rows of an arrangement read its batches as containers ([`flatten`]): columns are shared, not
+//! copied.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,7 +21,8 @@ use timely::dataflow::operators::CapabilitySet;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::scheduling::Activator;
 
-use crate::chunk::{ArrowChunk, ArrowChunker};
+use crate::chunk::ArrowChunk;
+use crate::chunker::ArrowChunker;
 use crate::updates::{KeyDistributor, Updates};
 
 /// One closed interval's updates, sorted.

@@ -1,7 +1,8 @@
 //! Arrow columns as differential-dataflow's `Chunk`: what arrangements are made of.
 //!
-//! A chunk is a sorted, consolidated run of updates. Order and identity are integers, `(key hash, rank, row hash, time)`;
-//! rows only move through `take` and `interleave`. The rank is the order within a key that TOP-K wants, and zero elsewhere.
+//! A chunk is a sorted, consolidated run of updates. Order and identity are integers, `(key hash, rank, row hash,
+//! time)`; rows only move through `take` and `interleave`. The rank is the order within a key that TOP-K wants, and
+//! zero elsewhere.
 //!
 //! ```text
 //! ArrowChunk: [offset, offset + len) of  payload (Arc) : key_hashes | ranks? | row_hashes | columns..
@@ -9,8 +10,8 @@
 //!                                        weights       : constant, one a row, or `width` accumulators a row (Arc)
 //! ```
 //!
-//! Times and weights are apart from the payload, so that compaction, which mostly only moves times forward, copies no row.
-//! Times are totally ordered, so rows that become equal by compaction are neighbours already.
+//! Times and weights are apart from the payload, so that compaction, which mostly only moves times forward, copies no
+//! row. Times are totally ordered, so rows that become equal by compaction are neighbours already.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,17 +21,13 @@ use arrow::compute::{concat, interleave};
 use differential_dataflow::trace::chunk::{Chunk, pack};
 use repr::{Diff, Lane, Timestamp};
 use timely::Accountable;
-use timely::container::{ContainerBuilder, PushInto};
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
-use crate::updates::{Accumulators, Updates, take_rows};
+use crate::updates::{Updates, take_rows};
 
 /// Most rows of a chunk.
 pub(crate) const CHUNK_ROWS_MAX: usize = 8192;
-
-/// Rows that the chunker sorts at once.
-const STAGE_ROWS_MAX: usize = 128 * 1024;
 
 /// Where an update sorts, but for its time: key hash, rank, row hash.
 pub(crate) type Identity = (u64, u64, u64);
@@ -379,11 +376,15 @@ impl<'a> ChunkWriter<'a> {
             Weight::Copies(diff) => self.diffs.push(diff),
             Weight::Lanes(lanes) => {
                 self.width = lanes.len();
-                self.lanes.extend_from_slice(lanes);
+                match lanes {
+                    [lane] => self.lanes.push(*lane),
+                    lanes => self.lanes.extend_from_slice(lanes),
+                }
             }
         }
     }
 
+    #[inline]
     fn add(&mut self, weight: Weight<'_>) {
         match weight {
             Weight::Copies(diff) => *self.diffs.last_mut().expect("a row is there") += diff,
@@ -590,10 +591,8 @@ impl Chunk for ArrowChunk {
             return;
         }
         let kept: Vec<bool> = (0..chunk.row_count()).map(|row| frontier.less_equal(&chunk.time(row))).collect();
-        for row in 0..chunk.row_count() {
-            if kept[row] {
-                residual.insert(chunk.time(row));
-            }
+        for (row, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+            residual.insert(chunk.time(row));
         }
         if kept.iter().all(|kept| *kept) {
             keep.push_back(chunk);
@@ -602,11 +601,9 @@ impl Chunk for ArrowChunk {
         } else {
             for (wanted, queue) in [(true, keep), (false, ship)] {
                 let mut writer = ChunkWriter::new(vec![&chunk.payload.columns], chunk.row_count());
-                for row in 0..chunk.row_count() {
-                    if kept[row] == wanted {
-                        let identity = chunk.identity(row);
-                        writer.push(0, chunk.offset() + row, identity, chunk.time(row), chunk.weight(row), queue);
-                    }
+                for (row, _) in kept.iter().enumerate().filter(|(_, kept)| **kept == wanted) {
+                    let identity = chunk.identity(row);
+                    writer.push(0, chunk.offset() + row, identity, chunk.time(row), chunk.weight(row), queue);
                 }
                 writer.flush(queue);
             }
@@ -666,130 +663,6 @@ impl Chunk for ArrowChunk {
     }
 }
 
-/// Sorts and consolidates the containers of a stream into chunks, many containers at a time.
-#[derive(Default)]
-pub(crate) struct ArrowChunker {
-    staged: Vec<Updates>,
-    staged_rows: usize,
-    ready: VecDeque<ArrowChunk>,
-    current: ArrowChunk,
-}
-
-impl ArrowChunker {
-    fn flush(&mut self) {
-        self.staged_rows = 0;
-        sort(&std::mem::take(&mut self.staged), &mut self.ready);
-    }
-}
-
-impl<'a> PushInto<&'a mut Updates> for ArrowChunker {
-    fn push_into(&mut self, updates: &'a mut Updates) {
-        let updates = std::mem::take(updates);
-        if updates.is_empty() {
-            return;
-        }
-        debug_assert_eq!(updates.key_hashes.len(), updates.len(), "arranged containers are hashed");
-        self.staged_rows += updates.len();
-        self.staged.push(updates);
-        if self.staged_rows >= STAGE_ROWS_MAX {
-            self.flush();
-        }
-    }
-}
-
-impl ContainerBuilder for ArrowChunker {
-    type Container = ArrowChunk;
-
-    fn extract(&mut self) -> Option<&mut ArrowChunk> {
-        self.current = self.ready.pop_front()?;
-        Some(&mut self.current)
-    }
-
-    fn finish(&mut self) -> Option<&mut ArrowChunk> {
-        self.flush();
-        self.extract()
-    }
-}
-
-#[inline(always)]
-fn weight_of(updates: &Updates, row: usize) -> Weight<'_> {
-    match &updates.accumulators {
-        None => Weight::Copies(updates.diffs.get(row)),
-        Some(Accumulators { width, values }) => Weight::Lanes(&values[row * width..(row + 1) * width]),
-    }
-}
-
-/// Writes `staged` in order as chunks: a scatter by key hash, small sorts, one gather a chunk.
-pub(crate) fn sort(staged: &[Updates], out: &mut VecDeque<ArrowChunk>) {
-    let order = sort_by_key(staged);
-    if order.is_empty() {
-        return;
-    }
-    let sources = staged.iter().map(|updates| &updates.columns[..]).collect();
-    let mut writer = ChunkWriter::new(sources, order.len());
-    let mut group: Vec<(u64, u64, Timestamp, u32, u32)> = Vec::new();
-    let mut start = 0;
-    while start < order.len() {
-        let key = order[start].0;
-        let mut end = start + 1;
-        while end < order.len() && order[end].0 == key {
-            end += 1;
-        }
-        group.clear();
-        for &(_, source, row) in &order[start..end] {
-            let updates = &staged[source as usize];
-            let rank = if updates.ranks.is_empty() { 0 } else { updates.ranks[row as usize] };
-            group.push((rank, updates.row_hashes[row as usize], updates.times.get(row as usize), source, row));
-        }
-        if group.len() > 1 && !group.is_sorted_by_key(|row| (row.0, row.1, row.2)) {
-            group.sort_unstable_by_key(|row| (row.0, row.1, row.2));
-        }
-        for &(rank, hash, time, source, row) in &group {
-            let weight = weight_of(&staged[source as usize], row as usize);
-            writer.push(source as usize, row as usize, (key, rank, hash), time, weight, out);
-        }
-        start = end;
-    }
-    writer.flush(out);
-}
-
-/// `(key hash, container, row)` in order of key hash: hashes are even, so one scatter by their first bits leaves small sorts.
-fn sort_by_key(staged: &[Updates]) -> Vec<(u64, u32, u32)> {
-    let row_count: usize = staged.iter().map(Updates::len).sum();
-    let each = || {
-        staged.iter().enumerate().flat_map(|(source, updates)| {
-            updates.key_hashes.iter().enumerate().map(move |(row, hash)| (*hash, source as u32, row as u32))
-        })
-    };
-    if row_count <= 256 {
-        let mut order: Vec<_> = each().collect();
-        order.sort_unstable_by_key(|entry| entry.0);
-        return order;
-    }
-    let bits = (usize::BITS - (row_count / 32).leading_zeros()).min(14);
-    let shift = 64 - bits;
-    let mut ends = vec![0u32; (1 << bits) + 1];
-    for updates in staged {
-        for hash in &updates.key_hashes {
-            ends[(hash >> shift) as usize + 1] += 1;
-        }
-    }
-    for bucket in 1..ends.len() {
-        ends[bucket] += ends[bucket - 1];
-    }
-    let starts = ends.clone();
-    let mut order = vec![(0, 0, 0); row_count];
-    for entry in each() {
-        let slot = &mut ends[(entry.0 >> shift) as usize];
-        order[*slot as usize] = entry;
-        *slot += 1;
-    }
-    for bucket in starts.windows(2) {
-        order[bucket[0] as usize..bucket[1] as usize].sort_unstable_by_key(|entry| entry.0);
-    }
-    order
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, Int64Array};
@@ -798,6 +671,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::chunker::sort;
 
     fn updates(rows: &[(i64, Timestamp, Diff)]) -> Updates {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));

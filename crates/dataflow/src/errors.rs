@@ -1,7 +1,7 @@
 //! Rows that could not be computed, as data.
 //!
-//! An [`ErrorRow`] has a time and a diff like any row: it goes away when the row that caused it is mended or removed. Errors
-//! of building a dataflow are something else, [`crate::DataflowError`].
+//! An [`ErrorRow`] has a time and a diff like any row: it goes away when the row that caused it is mended or removed.
+//! Errors of building a dataflow are something else, [`crate::DataflowError`].
 
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::DataType;

@@ -1,8 +1,8 @@
 //! Filter and projection of containers: DataFusion's physical expressions over whole batches.
 //!
-//! A batch is evaluated as one. Only if that fails is it halved until the failing rows are alone; they leave as errors with
-//! their time and diff, and every other row has its value. Conditions then apply one after the other, so that a row which an
-//! earlier one rejects never fails in a later one.
+//! A batch is evaluated as one. Only if that fails is it halved until the failing rows are alone; they leave as errors
+//! with their time and diff, and every other row has its value. Conditions then apply one after the other, so that a
+//! row which an earlier one rejects never fails in a later one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

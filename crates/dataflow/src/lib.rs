@@ -8,6 +8,7 @@
 
 pub mod arrange;
 pub mod chunk;
+mod chunker;
 mod cursor;
 pub mod errors;
 mod expression;

@@ -1,16 +1,16 @@
 //! A plan becomes operators: one module an operator, and here what they have in common.
 //!
-//! Every node has a collection (a stream of [`Updates`]) and may have arrangements, one a key; both are made when something
-//! first asks for them, and shared from then on. Beside each runs the collection of its errors.
+//! Every node has a collection (a stream of [`Updates`]) and may have arrangements, one a key; both are made when
+//! something first asks for them, and shared from then on. Beside each runs the collection of its errors.
 //!
 //! ```text
-//! Source, Import --> stateless stages --> hash --> exchange --> arrangement --> operator over batches --> stateless stages ..
-//!                          |                                                       |
-//!                          '--------------------> errors <-------------------------'
+//! Source, Import --> stateless stages --> hash --> exchange --> arrangement --> operator over batches --> ..
+//!                          |                                                            |
+//!                          '----------------------> errors <----------------------------'
 //! ```
 //!
-//! Operators with state work on closed intervals: an arrangement seals a batch, the operator compares each changed group
-//! before and after it. Times are totally ordered, so that is all there is to it.
+//! Operators with state work on closed intervals: an arrangement seals a batch, the operator compares each changed
+//! group before and after it. Times are totally ordered, so that is all there is to it.
 
 mod collate;
 mod constant;
@@ -56,7 +56,8 @@ pub(crate) type Errors<'scope> = Stream<'scope, Timestamp, ErrorUpdates>;
 
 /// What a rendered dataflow gives to the runtime, on one worker.
 pub struct Rendered<'scope> {
-    /// The export: the rows of `plan.export.node` arranged by `plan.export.key`. Whoever holds it advances its frontiers.
+    /// The export: the rows of `plan.export.node` arranged by `plan.export.key`. Whoever holds it advances its
+    /// frontiers.
     pub trace: Trace,
     /// The export's batches as they are sealed; [`crate::arrange::flatten`] makes rows of them.
     pub batches: Stream<'scope, Timestamp, Vec<BatchSpan>>,
@@ -70,8 +71,9 @@ pub struct Rendered<'scope> {
 
 /// Builds `plan` in `scope`.
 ///
-/// `sources` has the stream of every source that the plan reads, all columns, on every worker. `imports` has a handle on every
-/// export that it imports; the dataflow starts as of those handles' logical compaction: earlier changes are read as one.
+/// `sources` has the stream of every source that the plan reads, all columns, on every worker. `imports` has a handle
+/// on every export that it imports; the dataflow starts as of those handles' logical compaction: earlier changes are
+/// read as one.
 pub fn render<'scope>(
     plan: &DataflowPlan,
     scope: Scope<'scope, Timestamp>,

@@ -1,7 +1,7 @@
 //! The container between operators: unsorted updates as Arrow columns, with the hashes an arrangement will want.
 //!
-//! Hashes are computed once, by the stateless stage before an exchange: on one worker timely skips the distributor, and an
-//! arrangement reads the hashes anyway. Crossing processes, a container is an Arrow IPC stream.
+//! Hashes are computed once, by the stateless stage before an exchange: on one worker timely skips the distributor, and
+//! an arrangement reads the hashes anyway. Crossing processes, a container is an Arrow IPC stream.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -173,8 +173,8 @@ impl Distributor<Updates> for KeyDistributor {
     fn flush<T: Clone, P: Push<Message<T, Updates>>>(&mut self, _: &Stamp<T>, _: &mut [P]) {}
 }
 
-/// The wire form: a header of four words (row count, which hash lanes there are, accumulator width, body length), then an
-/// Arrow IPC stream of times, diffs, those lanes and the columns, padded to eight bytes.
+/// The wire form: a header of four words (row count, which hash lanes there are, accumulator width, body length), then
+/// an Arrow IPC stream of times, diffs, those lanes and the columns, padded to eight bytes.
 impl Updates {
     fn encode(&self) -> Vec<u8> {
         let mut arrays: Vec<ArrayRef> = vec![

@@ -1,5 +1,6 @@
-//! Every operator against a naive fold: random updates with retractions and NULLs, several times in flight, on one worker, on
-//! two, and on two that exchange bytes. After each time, the rows that came out must be what the model computes from the rows that went in.
+//! Every operator against a naive fold: random updates with retractions and NULLs, several times in flight, on one
+//! worker, on two, and on two that exchange bytes. After each time, the rows that came out must be what the model
+//! computes from the rows that went in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};

@@ -13,13 +13,15 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::create_physical_expr;
 use repr::{PgError, RelationSchema};
+use sql::functions::catalog::{attach, attach_expr};
 
 use crate::errors::from_datafusion;
 use crate::read::{Evaluator, batch, positional, with_parameters};
+use crate::session::Session;
 
 /// The rows of a plan that is only projections over VALUES, with their number; None for any other plan.
 pub(crate) fn rows(
-    evaluator: &Evaluator,
+    session: &Session,
     plan: &LogicalPlan,
     parameters: &[ArrayRef],
 ) -> Result<Option<(Vec<ArrayRef>, usize)>, PgError> {
@@ -27,7 +29,8 @@ pub(crate) fn rows(
         return Ok(None);
     }
     let plan = with_parameters(plan.clone(), parameters)?;
-    evaluate_plan(evaluator, &plan).map(Some)
+    let plan = attach(plan, || session.snapshot()).map_err(from_datafusion)?;
+    evaluate_plan(&session.shared.evaluator, &plan).map(Some)
 }
 
 fn is_constant(plan: &LogicalPlan) -> bool {
@@ -120,7 +123,7 @@ fn array(evaluator: &Evaluator, expr: &Expr, schema: &DFSchema, rows: &RecordBat
 
 /// Expressions over rows of a relation, whose columns they name without a qualifier.
 pub(crate) fn evaluate(
-    evaluator: &Evaluator,
+    session: &Session,
     exprs: &[Expr],
     schema: &RelationSchema,
     columns: &[ArrayRef],
@@ -129,5 +132,10 @@ pub(crate) fn evaluate(
     let arrow_schema = if schema.columns.is_empty() { positional(columns) } else { schema.arrow() };
     let rows = batch(&arrow_schema, columns.to_vec(), row_count)?;
     let schema = DFSchema::try_from(arrow_schema).map_err(from_datafusion)?;
-    exprs.iter().map(|expr| array(evaluator, expr, &schema, &rows)).collect()
+    let evaluator = &session.shared.evaluator;
+    let evaluated = exprs.iter().map(|expr| {
+        let expr = attach_expr(expr.clone(), || session.snapshot()).map_err(from_datafusion)?;
+        array(evaluator, &expr, &schema, &rows)
+    });
+    evaluated.collect()
 }

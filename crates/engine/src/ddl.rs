@@ -224,6 +224,8 @@ pub(crate) fn drop_objects(
     cascade: bool,
     durable: bool,
 ) -> Result<Vec<Arc<Object>>, PgError> {
+    // A write under way could log rows for a table whose log has just been removed. Always taken before `definitions`.
+    let _writing = durable.then(|| shared.writing.blocking_lock());
     let _definitions = shared.definitions.lock();
     shared.check_running()?;
     let mut next = (*shared.catalog()).clone();
@@ -316,7 +318,7 @@ fn release(shared: &Shared, dropped: &[Arc<Object>]) {
     }
 }
 
-/// Makes a block's definitions durable.
+/// Makes a block's definitions durable. The caller holds the write lock.
 pub(crate) fn commit(shared: &Shared, definitions: &[Definition]) -> Result<(), PgError> {
     if definitions.is_empty() {
         return Ok(());

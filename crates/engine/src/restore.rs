@@ -28,6 +28,7 @@ pub(crate) fn restore(shared: &Shared) -> Result<(), PgError> {
         })?;
     }
     shared.runtime.tick();
+    shared.readers.release();
     Ok(())
 }
 

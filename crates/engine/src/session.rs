@@ -12,8 +12,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::ArrayRef;
 use catalog::Catalog;
+use catalog::system::Snapshot;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use futures::StreamExt;
+use parking_lot::Mutex;
 use repr::{PgError, RelationSchema, SqlState, SqlType};
 use sql::bind::BindContext;
 use sql::functions::catalog::printed;
@@ -67,6 +69,8 @@ struct PreparedStatement {
     columns: Option<RelationSchema>,
     /// A query's plan, once it has run.
     optimized: OnceLock<LogicalPlan>,
+    /// The same statement bound against a later catalog.
+    latest: Mutex<Option<Prepared>>,
 }
 
 impl Prepared {
@@ -219,6 +223,7 @@ impl Session {
                 parameter_types,
                 columns,
                 optimized: OnceLock::new(),
+                latest: Mutex::default(),
             }),
         })
     }
@@ -281,6 +286,10 @@ impl Session {
         if Arc::ptr_eq(&current, prepared.catalog()) || !statement::depends_on_catalog(prepared.bound()) {
             return statement::run(self, prepared, parameters).await;
         }
+        let latest = prepared.inner.latest.lock().clone();
+        if let Some(latest) = latest.filter(|latest| Arc::ptr_eq(&current, latest.catalog())) {
+            return statement::run(self, &latest, parameters).await;
+        }
         let types: Vec<Option<SqlType>> = prepared.parameter_types().iter().cloned().map(Some).collect();
         let again = self.bind(prepared.statement(), &types)?;
         if again.columns() != prepared.columns() {
@@ -289,6 +298,7 @@ impl Session {
                 "cached plan must not change result type",
             ));
         }
+        *prepared.inner.latest.lock() = Some(again.clone());
         statement::run(self, &again, parameters).await
     }
 
@@ -398,17 +408,27 @@ impl Session {
             shared: &self.shared,
             catalog: Arc::clone(catalog),
             pending: self.transaction.as_ref().map_or(&[], |transaction| &transaction.changes),
-            asker: Asker {
-                database: self.database.clone(),
-                user: self.user.clone(),
-                process_id: self.process_id,
-                statement_us: self.statement_us,
-                transaction_us: self.transaction.as_ref().map_or(self.statement_us, |transaction| transaction.started_us),
-                settings: self.settings.clone(),
-            },
+            asker: self.asker(),
             unsynced: !self.settings.synchronous_commit(),
             notices: Vec::new(),
         }
+    }
+
+    fn asker(&self) -> Asker {
+        let transaction = self.transaction.as_ref();
+        Asker {
+            database: self.database.clone(),
+            user: self.user.clone(),
+            process_id: self.process_id,
+            statement_us: self.statement_us,
+            transaction_us: transaction.map_or(self.statement_us, |transaction| transaction.started_us),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// What functions of the session and the catalog are answered from.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.asker().snapshot(&self.shared, &self.shared.catalog(), &[])
     }
 
     fn activity(&self) -> &'static str {

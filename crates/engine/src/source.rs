@@ -45,6 +45,8 @@ pub(crate) struct Readers {
     decode_errors: Arc<DecodeErrors>,
     readers: Mutex<HashMap<ObjectId, Reader>>,
     backfills: Mutex<Vec<Reader>>,
+    /// While the engine starts: sources to be read once all their dataflows are there, so that none needs a backfill.
+    waiting: Mutex<Option<BTreeMap<ObjectId, SourceDescription>>>,
     counts: Mutex<BTreeMap<ObjectId, Arc<Counts>>>,
 }
 
@@ -69,12 +71,24 @@ impl Readers {
             decode_errors,
             readers: Mutex::default(),
             backfills: Mutex::default(),
+            waiting: Mutex::new(Some(BTreeMap::new())),
             counts: Mutex::default(),
+        }
+    }
+
+    /// Lets readers start that have been wanted since the engine started, and every later one at once.
+    pub(crate) fn release(&self) {
+        for (source, description) in self.waiting.lock().take().unwrap_or_default() {
+            self.start(source, description);
         }
     }
 
     /// Starts reading a source from where it was left, unless it is being read.
     pub(crate) fn start(&self, source: ObjectId, description: SourceDescription) {
+        if let Some(waiting) = self.waiting.lock().as_mut() {
+            waiting.insert(source, description);
+            return;
+        }
         let mut readers = self.readers.lock();
         if readers.contains_key(&source) {
             return;

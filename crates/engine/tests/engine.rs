@@ -251,6 +251,33 @@ async fn what_takes_long_can_be_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_time_is_the_transactions() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = start(directory.path()).await;
+    let mut s = session(&engine);
+    run(&mut s, "CREATE TABLE e (n int, at timestamptz DEFAULT now())").await;
+    run(&mut s, "BEGIN; INSERT INTO e (n) VALUES (1); INSERT INTO e VALUES (2, now()) RETURNING at = now(); COMMIT").await;
+    assert_eq!(run(&mut s, "SELECT count(DISTINCT at), max(at) < clock_timestamp() FROM e").await, ["1|t"]);
+    let refused = fails(&mut s, "CREATE MATERIALIZED VIEW v AS SELECT n FROM e WHERE at < now()").await;
+    assert_eq!(refused.state.0, "0A000");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prepared_statement_outlives_a_change_of_the_catalog() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = start(directory.path()).await;
+    let mut s = session(&engine);
+    run(&mut s, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+    run(&mut s, "PREPARE p (int) AS SELECT id FROM t WHERE id = $1").await;
+    run(&mut s, "CREATE TABLE other (x int)").await;
+    assert_eq!(run(&mut s, "EXECUTE p (1)").await, ["1"]);
+    run(&mut s, "DROP TABLE t; CREATE TABLE t (id text)").await;
+    assert_eq!(fails(&mut s, "EXECUTE p (1)").await.state.0, "0A000");
+    run(&mut s, "DROP TABLE t").await;
+    assert_eq!(fails(&mut s, "EXECUTE p (1)").await.state.0, "42P01");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_statements_of_one_text_are_one_transaction() {
     let directory = tempfile::tempdir().expect("a directory");
     let engine = start(directory.path()).await;
@@ -298,6 +325,19 @@ async fn a_file_is_a_source() {
     // A view that comes later reads the history again.
     run(&mut s, "CREATE MATERIALIZED VIEW counts AS SELECT word, count(*) AS n FROM words GROUP BY word").await;
     assert_eq!(run(&mut s, "SELECT * FROM counts ORDER BY word").await, ["ash|2", "oak|1"]);
+    drop((s, engine));
+    let engine = start(&directory.path().join("data")).await;
+    let mut s = session(&engine);
+    for _ in 0..100 {
+        if run(&mut s, sums).await.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(run(&mut s, sums).await, ["ash|5", "oak|2"]);
+    assert_eq!(run(&mut s, "SELECT * FROM counts ORDER BY word").await, ["ash|2", "oak|1"]);
+    run(&mut s, "DROP SOURCE words CASCADE").await;
+    assert!(run(&mut s, "SELECT * FROM tw_errors").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! The aggregates of one grouping, side by side: one row a group from several inputs of at most one row a group each.
 //!
 //! The inputs are widened to one layout, the key and then every input's further columns, NULL where they are another
-//! input's; the input's number is the rank. So one arrangement holds them all, and a group's rows come in order of input.
+//! input's; the input's number is the rank. So one arrangement holds them all, and a group's rows come in order of
+//! input.
 
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::datatypes::DataType;

@@ -23,7 +23,7 @@ pub(crate) struct Live {
 }
 
 /// Where one copy of a row lies: batch, chunk, row of the chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) batch: u32,
     pub(crate) chunk: u32,
@@ -173,7 +173,9 @@ impl Iterator for GroupWalk<'_> {
                     position.step(chunks);
                 }
             }
-            if live.count > 0 && same_key(self.batches, live.place, self.sample, self.key) {
+            if live.count > 0
+                && (live.place == self.sample || same_key(self.batches, live.place, self.sample, self.key))
+            {
                 return Some(live);
             }
         }

@@ -1,9 +1,10 @@
 //! Inner join of two arrangements on their keys.
 //!
-//! Each new batch of one side meets all of the other: the two are walked side by side by key hash, so the smaller drives.
-//! Real keys are compared where hashes meet. Output comes in bounded containers, also from within one key, and only has the
-//! columns that the residual filter and the projection read; those two run as a stateless stage after it.
+//! Each new batch of one side meets all of the other: the two are walked side by side by key hash, so the smaller
+//! drives. Real keys are compared where hashes meet. Output comes in bounded containers, also from within one key, and
+//! only has the columns that the residual filter and the projection read; those two run as a stateless stage after it.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -103,12 +104,14 @@ impl JoinTactic<Timestamp, Batch, Batch, Updates> for Join {
         &mut self,
         left: Vec<Batch>,
         right: Vec<Batch>,
-        _fresh: Fresh,
+        fresh: Fresh,
         meet: Timestamp,
     ) -> Box<dyn Iterator<Item = Updates>> {
         Box::new(Work {
             shape: self.shape.clone(),
             sides: [Side::new(left), Side::new(right)],
+            fresh: matches!(fresh, Fresh::Input1) as usize,
+            drawn: [Vec::new(), Vec::new()],
             floor: meet.max(self.as_of),
             products: VecDeque::new(),
             times: Vec::new(),
@@ -144,9 +147,9 @@ impl Side {
         Side { picked: Picked::new(batches.len()), cursor: Cursor::new(batches) }
     }
 
-    /// Takes the rows of key hash `key`, with times no earlier than `floor`, and moves past them.
-    fn draw(&mut self, key: u64, floor: Timestamp) -> Vec<Drawn> {
-        let mut rows = Vec::new();
+    /// Takes the rows of key hash `key` into `rows`, with times no earlier than `floor`, and moves past them.
+    fn draw(&mut self, key: u64, floor: Timestamp, rows: &mut Vec<Drawn>) {
+        rows.clear();
         let mut retracts = false;
         for index in 0..self.cursor.batches.len() {
             let batch = &self.cursor.batches[index];
@@ -178,7 +181,6 @@ impl Side {
             });
             rows.retain(|row| row.diff != 0);
         }
-        rows
     }
 
     fn key<'a>(&'a self, row: &Drawn, columns: &'a [usize]) -> impl Iterator<Item = (&'a ArrayRef, usize)> {
@@ -191,6 +193,10 @@ impl Side {
 struct Work {
     shape: Rc<Shape>,
     sides: [Side; 2],
+    /// The side that the new batch is of, likely the smaller.
+    fresh: usize,
+    /// The rows of the key at hand.
+    drawn: [Vec<Drawn>; 2],
     floor: Timestamp,
     products: VecDeque<Product>,
     times: Vec<Timestamp>,
@@ -202,14 +208,18 @@ impl Iterator for Work {
 
     fn next(&mut self) -> Option<Updates> {
         while self.times.len() < OUTPUT_ROWS_MAX {
-            if self.products.is_empty() && !self.meet() {
-                break;
-            }
             let [left, right] = &mut self.sides;
-            if let Some(product) = self.products.front_mut()
-                && product.emit(&mut left.picked, &mut right.picked, &mut self.times, &mut self.diffs)
-            {
-                self.products.pop_front();
+            match self.products.front_mut() {
+                Some(product) => {
+                    if product.emit(&mut left.picked, &mut right.picked, &mut self.times, &mut self.diffs) {
+                        self.products.pop_front();
+                    }
+                }
+                None => {
+                    if !self.meet() {
+                        break;
+                    }
+                }
             }
         }
         if self.times.is_empty() {
@@ -229,40 +239,69 @@ impl Iterator for Work {
 }
 
 impl Work {
-    /// Moves to the next key hash that both sides have and draws it; false at the end.
+    /// Moves to the next key hash that both sides have and puts out or sets aside its pairs; false at the end.
     fn meet(&mut self) -> bool {
         let [left, right] = &mut self.sides;
-        loop {
+        let key = loop {
             let (Some(a), Some(b)) = (left.cursor.key(), right.cursor.key()) else { return false };
-            if a < b {
-                left.cursor.seek(b);
-            } else if b < a {
-                right.cursor.seek(a);
-            } else {
-                let (left, right) = (left.draw(a, self.floor), right.draw(a, self.floor));
-                self.pair(left, right);
-                return true;
+            match a.cmp(&b) {
+                Ordering::Less => left.cursor.seek(b),
+                Ordering::Greater => right.cursor.seek(a),
+                Ordering::Equal => break a,
             }
+        };
+        // NULLs may be many on the other side: they are not even looked at where the fresh side has nothing else.
+        let (fresh, other) = (self.fresh, 1 - self.fresh);
+        self.draw(fresh, key);
+        if !self.drawn[fresh].is_empty() || key == u64::MAX {
+            self.draw(other, key);
+            self.pair();
+        } else {
+            self.sides[other].cursor.seek(key + 1);
         }
+        true
     }
 
-    /// Makes products of rows that agree on the key itself. Nearly always that is one product of all.
-    fn pair(&mut self, mut left: Vec<Drawn>, mut right: Vec<Drawn>) {
+    /// Draws the rows of one side that can have a match.
+    fn draw(&mut self, side: usize, key: u64) {
+        let mut rows = std::mem::take(&mut self.drawn[side]);
+        self.sides[side].draw(key, self.floor, &mut rows);
+        if !self.shape.null_equal {
+            let columns = &self.shape.keys[side];
+            rows.retain(|row| self.sides[side].key(row, columns).all(|(column, row)| !column.is_null(row)));
+        }
+        self.drawn[side] = rows;
+    }
+
+    /// Makes products of drawn rows that agree on the key itself. Nearly always that is one product of all, and a small
+    /// one.
+    fn pair(&mut self) {
+        let [left, right] = &self.drawn;
+        let Some(sample) = left.first().copied() else { return };
+        let uniform = left[1..].iter().all(|row| self.agree(&sample, 0, row))
+            && right.iter().all(|row| self.agree(&sample, 1, row));
+        if uniform && self.times.len() + left.len() * right.len() <= OUTPUT_ROWS_MAX {
+            let [left_side, right_side] = &mut self.sides;
+            for a in left {
+                for b in right {
+                    left_side.picked.rows.push(a.source);
+                    right_side.picked.rows.push(b.source);
+                    self.times.push(a.time.max(b.time));
+                    self.diffs.push(a.diff * b.diff);
+                }
+            }
+            return;
+        }
+        let [mut left, mut right] = std::mem::take(&mut self.drawn);
         while !left.is_empty() && !right.is_empty() {
             let sample = left[0];
-            let matches = self.null_equal_or_not_null(&sample);
             let (same_left, rest_left) = split(left, |row| self.agree(&sample, 0, row));
             let (same_right, rest_right) = split(right, |row| self.agree(&sample, 1, row));
-            if matches && !same_right.is_empty() {
+            if !same_right.is_empty() {
                 self.products.push_back(Product { left: same_left, right: same_right, next: (0, 0) });
             }
             (left, right) = (rest_left, rest_right);
         }
-    }
-
-    fn null_equal_or_not_null(&self, sample: &Drawn) -> bool {
-        self.shape.null_equal
-            || self.sides[0].key(sample, &self.shape.keys[0]).all(|(column, row)| !column.is_null(row))
     }
 
     /// Whether a row of `side` has the key of `sample`, a row of the left side.

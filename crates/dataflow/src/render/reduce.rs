@@ -1,7 +1,7 @@
 //! Accumulable aggregates: the accumulators are the diff of the arrangement, so that merging does the adding up.
 //!
-//! State is one row a group, and a change costs O(1) whatever the group's size. Lane 0 always counts the group's rows: a
-//! group of none has no output. Containers are added up by group before they are exchanged, as far as that makes them
+//! State is one row a group, and a change costs O(1) whatever the group's size. Lane 0 always counts the group's rows:
+//! a group of none has no output. Containers are added up by group before they are exchanged, as far as that makes them
 //! smaller.
 
 use std::rc::Rc;

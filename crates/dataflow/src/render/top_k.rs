@@ -1,11 +1,11 @@
 //! The first rows of each group by an order; MIN and MAX are the first row.
 //!
-//! Rows are arranged by (group, rank, row), the rank being an order-preserving prefix of the first sort column. So the first
-//! rows of a group are read from its start: O(log n + k), wherever in the group a change falls. Rows of one rank are ordered
-//! exactly, by value, and only where the limit cuts through them.
+//! Rows are arranged by (group, rank, row), the rank being an order-preserving prefix of the first sort column. So the
+//! first rows of a group are read from its start: O(log n + k), wherever in the group a change falls. Rows of one rank
+//! are ordered exactly, by value, and only where the limit cuts through them.
 //!
-//! Where rows only ever arrive, one that is not among the first now will never be: [`render_append_only`] keeps the first
-//! rows and nothing else.
+//! Where rows only ever arrive, one that is not among the first now will never be: [`render_append_only`] keeps the
+//! first rows and nothing else.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -33,8 +33,8 @@ use crate::arrange::{Batch, BatchSpan, Spine, Trace};
 use crate::chunk::{ArrowChunk, ChunkWriter, Identity, Weight};
 use crate::updates::Updates;
 
-/// Hashes rows by `key` and ranks them by the first sort column. With `first_only`, leaves out rows that are not of the first
-/// rank within their container: right where rows only ever arrive and one a group is wanted.
+/// Hashes rows by `key` and ranks them by the first sort column. With `first_only`, leaves out rows that are not of the
+/// first rank within their container: right where rows only ever arrive and one a group is wanted.
 pub(crate) fn rank(rows: Rows<'_>, key: Vec<usize>, order: Option<SortKey>, first_only: bool) -> Rows<'_> {
     stateless(rows, "Rank", move |mut updates| {
         updates.hash(&key);

@@ -108,6 +108,6 @@ fn defaults(
     let statement = sql::parse(&text)?.pop().ok_or_else(|| PgError::internal("no statement in an INSERT"))?;
     let prepared = session.bind(&statement, &[])?;
     let BoundStatement::Insert { rows, .. } = prepared.bound() else { return Ok(nulls()) };
-    let row = constant::rows(&session.shared.evaluator, &rows.plan, &[])?;
+    let row = constant::rows(session, &rows.plan, &[])?;
     Ok(row.map_or_else(nulls, |(columns, _)| columns))
 }

@@ -29,7 +29,7 @@ pub(super) async fn run(
     check_writable(session, "INSERT")?;
     let (object, schema) = table(prepared.catalog(), id)?;
     // VALUES of constants reads nothing: it is evaluated before the lock is taken, without a plan.
-    let constants = constant::rows(&session.shared.evaluator, &rows.plan, &parameters)?;
+    let constants = constant::rows(session, &rows.plan, &parameters)?;
     let mut writing = begin_write(session, &[id], constants.is_none()).await?;
     let (columns, row_count) = match constants {
         Some(constants) => constants,
@@ -129,10 +129,9 @@ impl Upsert<'_> {
         inputs: &[ArrayRef],
         row_count: usize,
     ) -> Result<(Vec<ArrayRef>, Vec<ArrayRef>), PgError> {
-        let evaluator = &writing.session.shared.evaluator;
         let mut exprs: Vec<Expr> = self.assignments.iter().map(|(_, expr)| expr.clone()).collect();
         exprs.extend(self.condition.cloned());
-        let mut values = constant::evaluate(evaluator, &exprs, self.inputs, inputs, row_count)?;
+        let mut values = constant::evaluate(writing.session, &exprs, self.inputs, inputs, row_count)?;
         let condition = self.condition.and_then(|_| values.pop());
         let mut new = old.clone();
         for ((index, _), value) in self.assignments.iter().zip(values) {

@@ -43,7 +43,7 @@ pub(super) async fn execute(
     for (parameter, sql_type) in parameters.iter().zip(&types) {
         let typed = cast(parameter.clone(), sql_type, -1, CastContext::Assignment)?;
         let none = RelationSchema::default();
-        values.extend(constant::evaluate(&session.shared.evaluator, &[typed.expr], &none, &[], 1)?);
+        values.extend(constant::evaluate(session, &[typed.expr], &none, &[], 1)?);
     }
     let types: Vec<Option<SqlType>> = types.into_iter().map(Some).collect();
     let current = session.bind(prepared.statement(), &types)?;

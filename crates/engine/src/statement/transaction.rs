@@ -136,8 +136,7 @@ impl Writing<'_> {
         row_count: usize,
         tag: RowsTag,
     ) -> Result<Response, PgError> {
-        let evaluator = &self.session.shared.evaluator;
-        let columns = constant::evaluate(evaluator, &returning.expressions, schema, rows, row_count)?;
+        let columns = constant::evaluate(self.session, &returning.expressions, schema, rows, row_count)?;
         let batch = response_batch(&returning.schema, columns, row_count)?;
         Ok(Response::Rows { schema: returning.schema.clone(), rows: stream_of(vec![batch]), tag })
     }
@@ -217,7 +216,7 @@ async fn try_commit(session: &mut Session) -> Result<(), PgError> {
     let Some(transaction) = session.transaction.as_mut() else { return Ok(()) };
     let lock = match transaction.writing.take() {
         Some(lock) => lock,
-        None if transaction.changes.is_empty() => return commit_definitions(session).await,
+        None if transaction.changes.is_empty() && transaction.definitions.is_empty() => return Ok(()),
         None => Arc::clone(&shared.writing).lock_owned().await,
     };
     for (table, version) in &transaction.versions {

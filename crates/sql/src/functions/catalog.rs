@@ -326,26 +326,51 @@ fn type_named(name: &str) -> SqlType {
 
 /// Gives every call in `plan` the snapshot. `snapshot` is asked for at most once, and only if there is a call.
 pub fn attach(plan: LogicalPlan, snapshot: impl Fn() -> Snapshot) -> Result<LogicalPlan, DataFusionError> {
-    let taken: std::cell::OnceCell<Arc<Snapshot>> = std::cell::OnceCell::new();
-    let transformed = plan.transform_up_with_subqueries(|node| {
-        node.map_expressions(|expr| {
-            expr.transform_up(|expr| match &expr {
-                Expr::ScalarFunction(call) => {
-                    let inner: &dyn Any = call.func.inner().as_ref();
-                    match inner.downcast_ref::<CatalogFunction>() {
-                        Some(function) => {
-                            let snapshot = taken.get_or_init(|| Arc::new(snapshot()));
-                            let udf = udf(function.function, Some(Arc::clone(snapshot)));
-                            Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, call.args.clone()))))
-                        }
-                        None => Ok(Transformed::no(expr)),
-                    }
-                }
-                _ => Ok(Transformed::no(expr)),
-            })
+    let mut called = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            called = called || calls(expr)?;
+            Ok(if called { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         })
     })?;
+    if !called {
+        return Ok(plan);
+    }
+    let snapshot = Arc::new(snapshot());
+    let transformed =
+        plan.transform_up_with_subqueries(|node| node.map_expressions(|expr| attach_calls(expr, &snapshot)))?;
     Ok(transformed.data)
+}
+
+/// [`attach`] for one expression.
+pub fn attach_expr(expr: Expr, snapshot: impl Fn() -> Snapshot) -> Result<Expr, DataFusionError> {
+    match calls(&expr)? {
+        true => Ok(attach_calls(expr, &Arc::new(snapshot()))?.data),
+        false => Ok(expr),
+    }
+}
+
+fn calls(expr: &Expr) -> Result<bool, DataFusionError> {
+    expr.exists(|expr| Ok(catalog_function(expr).is_some()))
+}
+
+fn catalog_function(expr: &Expr) -> Option<&CatalogFunction> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let inner: &dyn Any = call.func.inner().as_ref();
+    inner.downcast_ref::<CatalogFunction>()
+}
+
+fn attach_calls(expr: Expr, snapshot: &Arc<Snapshot>) -> Result<Transformed<Expr>, DataFusionError> {
+    expr.transform_up(|expr| {
+        let function = catalog_function(&expr).map(|found| found.function);
+        match (expr, function) {
+            (Expr::ScalarFunction(call), Some(function)) => {
+                let udf = udf(function, Some(Arc::clone(snapshot)));
+                Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, call.args))))
+            }
+            (expr, _) => Ok(Transformed::no(expr)),
+        }
+    })
 }
 
 /// What a call does besides giving a value.
