@@ -19,11 +19,7 @@ use crate::pg::told_to_stop;
 pub(crate) type Shown = Arc<OnceLock<Engine>>;
 
 /// Serves until told to stop.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    shown: Shown,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, shown: Shown, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
     let router = Router::new()
         .route("/health", get(async || "ok\n"))
         .route("/ready", get(ready))

@@ -280,7 +280,7 @@ mod tests {
             (SqlType::Time, "23:59:59.999999"),
             (SqlType::Timestamp, "1969-12-31 23:59:59.5"),
             (SqlType::Timestamptz, "2024-02-29 12:00:00+00"),
-            (SqlType::Interval, "1 year 2 mons -3 days 04:05:06.7"),
+            (SqlType::Interval, "1 year 2 mons -3 days +04:05:06.7"),
             (SqlType::Uuid, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
             (SqlType::Json, "{\"a\": 1}"),
             (SqlType::Jsonb, "{\"a\": 1}"),
