@@ -345,9 +345,7 @@ impl FileSource {
         let opened = file.metadata().map_err(|error| unreadable(path, &error))?;
         tail.identity = Some((opened.dev(), opened.ino()));
         file.seek(SeekFrom::Start(tail.offset)).map_err(|error| unreadable(path, &error))?;
-        if tail.offset == 0 {
-            self.decoder.start_file();
-        }
+        self.decoder.open_file(tail.offset == 0);
         let (path, buffer) = (path.to_string(), Vec::new());
         Ok(Some(Reading { path, file, buffer, start: 0, end, skipping: false, batch_count: 0 }))
     }

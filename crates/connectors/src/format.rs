@@ -60,8 +60,8 @@ pub(crate) trait Decoder: Send {
     /// What was collected.
     fn rows(&mut self) -> &mut Rows;
 
-    /// Before the first byte of another file.
-    fn start_file(&mut self) {}
+    /// Before bytes of another file, from its start or from further on.
+    fn open_file(&mut self, _at_start: bool) {}
 }
 
 /// A record that is no row, by its place.

@@ -1,16 +1,19 @@
 //! Kafka: the messages of a topic's partitions.
 //!
 //! Partitions are assigned by us, not by a consumer group, and nothing is committed to the broker: where a source is lies in
-//! its positions alone, the next offset of each partition. A broker that goes away is waited for; librdkafka connects again
-//! by itself. New partitions of a topic are found within [`METADATA_INTERVAL`].
+//! its positions alone, the next offset of each partition. librdkafka connects again by itself; a broker that stays away for
+//! [`ANSWER_TIMEOUT`] is an error, so that whoever waits is told. New partitions of a topic are found within
+//! [`METADATA_INTERVAL`].
 //!
-//! A partition whose offsets have been deleted by retention before they were read is an error of the source, not silence.
+//! A partition whose offsets have been deleted by retention before they were read is an error of the source, not silence;
+//! so is everything that librdkafka does not get over by itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -42,13 +45,30 @@ pub(crate) const CONNECTOR: Connector = Connector {
 };
 
 /// How long a broker may take to answer where a user waits.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take where nobody does: the thread should be able to stop.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a topic is asked for new partitions.
-const METADATA_INTERVAL: Duration = Duration::from_secs(30);
+const METADATA_INTERVAL: Duration = Duration::from_secs(10);
 /// A batch ends after this many bytes even if its rows are few.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// A consumer that leaves the log to us: what matters comes as the answer to a call.
+type QuietConsumer = BaseConsumer<Quiet>;
+
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!("{facility}: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!("{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 struct Settings {
     broker: String,
@@ -81,14 +101,12 @@ impl Start {
         }
     }
 
-    fn of(&self, partition: i32) -> Offset {
+    /// The first offset that is wanted; None is the first there is.
+    fn of(&self, partition: i32) -> Option<u64> {
         match self {
-            Start::Earliest => Offset::Beginning,
-            Start::All(offset) => Offset::Offset(*offset as i64),
-            Start::Each(offsets) => match offsets.get(partition as usize) {
-                Some(offset) => Offset::Offset(*offset as i64),
-                None => Offset::Beginning,
-            },
+            Start::Earliest => None,
+            Start::All(offset) => Some(*offset),
+            Start::Each(offsets) => offsets.get(partition as usize).copied(),
         }
     }
 }
@@ -106,7 +124,7 @@ fn settings(description: &SourceDescription) -> Result<Settings, PgError> {
     })
 }
 
-fn consumer(settings: &Settings) -> Result<BaseConsumer, PgError> {
+fn consumer(settings: &Settings) -> Result<QuietConsumer, PgError> {
     let mut config = ClientConfig::new();
     for (name, value) in &settings.properties {
         config.set(name, value);
@@ -131,7 +149,7 @@ fn consumer(settings: &Settings) -> Result<BaseConsumer, PgError> {
             config.set(name, value);
         }
     }
-    config.create().map_err(|error| match error {
+    config.create_with_context(Quiet).map_err(|error| match error {
         KafkaError::ClientConfig(_, reason, name, value) => {
             let message = format!("invalid Kafka property \"{name}\" = \"{value}\": {reason}");
             PgError::new(SqlState::INVALID_PARAMETER_VALUE, message)
@@ -141,7 +159,7 @@ fn consumer(settings: &Settings) -> Result<BaseConsumer, PgError> {
 }
 
 /// The topic's partitions. Errors: 42704 if there is no such topic, 08006 if no broker answers.
-fn partitions(consumer: &BaseConsumer, settings: &Settings, timeout: Duration) -> Result<Vec<i32>, PgError> {
+fn partitions(consumer: &QuietConsumer, settings: &Settings, timeout: Duration) -> Result<Vec<i32>, PgError> {
     let metadata =
         consumer.fetch_metadata(Some(&settings.topic), timeout).map_err(|error| unreachable(settings, &error))?;
     let undefined = || {
@@ -211,12 +229,13 @@ fn open(description: &SourceDescription, from: &Positions, to: Option<&Positions
         from: from.clone(),
         to: to.cloned(),
         asked: None,
+        away: Some(Instant::now()),
         pending: None,
     }))
 }
 
 struct KafkaSource {
-    consumer: BaseConsumer,
+    consumer: QuietConsumer,
     settings: Settings,
     decoder: Box<dyn Decoder>,
     /// Those assigned.
@@ -225,6 +244,8 @@ struct KafkaSource {
     to: Option<Positions>,
     /// When the topic was last asked for its partitions.
     asked: Option<Instant>,
+    /// Since when no broker has answered.
+    away: Option<Instant>,
     /// An error that came after rows that had to go out first.
     pending: Option<PgError>,
 }
@@ -232,6 +253,8 @@ struct KafkaSource {
 struct Partition {
     /// The next offset; None until a message or the partition's end has told it.
     next: Option<u64>,
+    /// Messages before this offset are not wanted, although the partition has not come to it yet.
+    first: u64,
     /// Read up to here and no further.
     end: Option<u64>,
 }
@@ -252,6 +275,7 @@ impl Source for KafkaSource {
         if self.is_done() {
             return Ok(Next::End);
         }
+        self.check_away()?;
         if self.partitions.is_empty() {
             // The broker is away. Asking took its time already, or is not due yet.
             std::thread::sleep(deadline.saturating_duration_since(Instant::now()));
@@ -289,39 +313,69 @@ impl KafkaSource {
         if bounded || self.asked.is_some_and(|asked| asked.elapsed() < interval) {
             return Ok(());
         }
-        let found = partitions(&self.consumer, &self.settings, METADATA_TIMEOUT);
-        self.asked = Some(Instant::now());
-        let found = match found {
-            Ok(found) => found,
-            Err(error) if error.state == SqlState::CONNECTION_FAILURE => {
-                tracing::debug!("{error}: {}", error.detail.as_deref().unwrap_or_default());
-                return Ok(());
-            }
-            // A topic that is gone while we read it may be made again; one that never was is an error.
-            Err(error) if self.partitions.is_empty() => return Err(error),
-            Err(error) => {
-                tracing::warn!("{error}");
-                return Ok(());
-            }
-        };
+        let Some(found) = self.ask()? else { return Ok(()) };
         let mut added = TopicPartitionList::new();
-        for partition in found {
-            let key = partition.to_string();
+        for number in found {
+            let key = number.to_string();
             let end = self.to.as_ref().map(|to| to.get(&key).copied().unwrap_or(0));
-            if self.partitions.contains_key(&partition) || end == Some(0) {
+            if self.partitions.contains_key(&number) || end == Some(0) {
                 continue;
             }
             let next = self.from.get(&key).copied();
-            let start = next.map_or_else(|| self.settings.start.of(partition), |next| Offset::Offset(next as i64));
+            let first = self.settings.start.of(number);
+            let start = match next.or(first) {
+                None => Offset::Beginning,
+                Some(_) if next.is_none() => self.existing(number, first.unwrap_or(0))?,
+                Some(offset) => Offset::Offset(offset as i64),
+            };
             added
-                .add_partition_offset(&self.settings.topic, partition, start)
+                .add_partition_offset(&self.settings.topic, number, start)
                 .map_err(|error| unreachable(&self.settings, &error))?;
-            self.partitions.insert(partition, Partition { next, end });
+            self.partitions.insert(number, Partition { next, first: first.unwrap_or(0), end });
         }
         if added.count() > 0 {
             self.consumer.incremental_assign(&added).map_err(|error| unreachable(&self.settings, &error))?;
         }
         Ok(())
+    }
+
+    /// The topic's partitions; None without an answer from the broker.
+    fn ask(&mut self) -> Result<Option<Vec<i32>>, PgError> {
+        let found = partitions(&self.consumer, &self.settings, METADATA_TIMEOUT);
+        self.asked = Some(Instant::now());
+        match found {
+            Ok(found) => {
+                self.away = None;
+                Ok(Some(found))
+            }
+            Err(error) if error.state == SqlState::CONNECTION_FAILURE => {
+                tracing::debug!("{error}: {}", error.detail.as_deref().unwrap_or_default());
+                self.away.get_or_insert_with(Instant::now);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Errors once no broker has answered for [`ANSWER_TIMEOUT`]; asks it now and then before that.
+    fn check_away(&mut self) -> Result<(), PgError> {
+        let Some(away) = self.away else { return Ok(()) };
+        if self.asked.is_none_or(|asked| asked.elapsed() >= METADATA_TIMEOUT) {
+            self.ask()?;
+        }
+        match self.away.is_some() && away.elapsed() >= ANSWER_TIMEOUT {
+            true => Err(unreachable(&self.settings, &KafkaError::Global(RDKafkaErrorCode::AllBrokersDown))),
+            false => Ok(()),
+        }
+    }
+
+    /// Where to start so that `first` is not passed over: a broker refuses an offset that its partition does not have yet.
+    fn existing(&self, partition: i32, first: u64) -> Result<Offset, PgError> {
+        let (_, high) = self
+            .consumer
+            .fetch_watermarks(&self.settings.topic, partition, ANSWER_TIMEOUT)
+            .map_err(|error| unreachable(&self.settings, &error))?;
+        Ok(Offset::Offset(high.max(0).min(first as i64)))
     }
 
     /// Decodes what is there: waits for the first message up to `deadline`, for none after it. Says how many bytes came.
@@ -340,7 +394,7 @@ impl KafkaSource {
                         continue;
                     }
                     partition.next = Some(offset + 1);
-                    if partition.end.is_some_and(|end| offset >= end) {
+                    if offset < partition.first || partition.end.is_some_and(|end| offset >= end) {
                         continue;
                     }
                     match message.payload() {
@@ -374,23 +428,28 @@ impl KafkaSource {
         }
     }
 
-    /// Which errors pass by themselves.
-    fn judge(&self, error: KafkaError) -> Result<(), PgError> {
+    /// Which errors pass by themselves. Any other ends this reading and is told; the next one starts where this one was.
+    fn judge(&mut self, error: KafkaError) -> Result<(), PgError> {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        match error.rdkafka_error_code() {
+        let code = error.rdkafka_error_code();
+        match code {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 let topic = &self.settings.topic;
                 let message = format!("topic \"{topic}\" no longer has the messages that come next");
-                Err(PgError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
-                    .with_detail("Retention deleted them before they were read.")
-                    .with_hint("Drop the source and create it again to read what is left."))
+                return Err(PgError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+                    .with_detail("Retention deleted them before they were read, or the topic was made anew.")
+                    .with_hint("Drop the source and create it again to read what is left."));
             }
-            _ if fatal => Err(unreachable(&self.settings, &error)),
-            _ => {
-                tracing::debug!("topic {}: {error}", self.settings.topic);
-                Ok(())
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                self.away.get_or_insert_with(Instant::now);
             }
+            _ => {}
         }
+        if fatal || !code.is_some_and(passes) {
+            return Err(unreachable(&self.settings, &error));
+        }
+        tracing::debug!("topic {}: {error}", self.settings.topic);
+        Ok(())
     }
 
     fn batch(&mut self, byte_count: usize) -> SourceBatch {
@@ -409,6 +468,32 @@ impl KafkaSource {
         }
         SourceBatch { columns, row_count, errors, positions, byte_count }
     }
+}
+
+/// Whether librdkafka goes on by itself after this: connections, elections, and answers that come late.
+fn passes(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::AllBrokersDown
+            | Code::BrokerNotAvailable
+            | Code::BrokerTransportFailure
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::FencedLeaderEpoch
+            | Code::KafkaStorageError
+            | Code::LeaderNotAvailable
+            | Code::NetworkException
+            | Code::NodeUpdate
+            | Code::NotCoordinator
+            | Code::NotLeaderForPartition
+            | Code::OffsetNotAvailable
+            | Code::OperationTimedOut
+            | Code::ReplicaNotAvailable
+            | Code::RequestTimedOut
+            | Code::Resolve
+            | Code::UnknownLeaderEpoch
+    )
 }
 
 const OFFSET_BITS: u32 = 44;

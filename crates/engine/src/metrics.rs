@@ -45,6 +45,10 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
     samples.counter("tidewater_statement_failures_total", "Statements that failed.", count(&counters.failures));
     samples.counter("tidewater_table_updates_total", "Updates written to tables.", count(&counters.rows_written));
     samples.gauge("tidewater_closed_timestamp_ms", "The last closed time.", shared.runtime.closed() as f64);
+    samples.gauge("tidewater_sessions", "Sessions that are open.", shared.sessions.lock().len() as f64);
+    if let Some(bytes) = resident_bytes() {
+        samples.gauge("tidewater_memory_bytes", "Memory of the process that is in use.", bytes as f64);
+    }
     for (id, rows, _) in shared.readers.counts() {
         samples.object(MetricKind::Counter, "tidewater_source_rows_total", "Rows read from the source.", id, rows as f64);
     }
@@ -83,6 +87,14 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
     }
     samples.peeks();
     samples.metrics
+}
+
+/// The process's resident memory; None where the system does not say.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 struct Samples<'a> {

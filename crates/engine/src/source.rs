@@ -37,7 +37,7 @@ use crate::read::batch;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// The first wait after a failure; each further one is twice as long up to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LAST: Duration = Duration::from_secs(10);
+const RETRY_LAST: Duration = Duration::from_secs(2);
 
 /// Every reading thread.
 pub(crate) struct Readers {
@@ -78,7 +78,9 @@ impl Readers {
 
     /// Lets readers start that have been wanted since the engine started, and every later one at once.
     pub(crate) fn release(&self) {
-        for (source, description) in self.waiting.lock().take().unwrap_or_default() {
+        // Taken before the loop: a lock in its head would be held while `start` asks for it again.
+        let waiting = self.waiting.lock().take();
+        for (source, description) in waiting.unwrap_or_default() {
             self.start(source, description);
         }
     }

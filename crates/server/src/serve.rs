@@ -74,12 +74,17 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
 
     let shown = http::Shown::default();
     let http = tokio::spawn(http::serve(http_listener, shown.clone(), stopped.clone()));
-    let engine = Engine::start(EngineConfig {
+    let starting = Engine::start(EngineConfig {
         data_dir: config.data_dir,
         workers: config.workers,
         memory_limit_bytes: config.memory_limit_bytes,
-    })
-    .await?;
+    });
+    // Nothing was promised to anybody yet: being told to stop now needs no order.
+    let engine = tokio::select! {
+        engine = starting => engine?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     // Set once, here.
     let _ = shown.set(engine.clone());
     let wire = pg::Wire::new(engine.clone(), stopped, config.connections_max);

@@ -122,6 +122,24 @@ fn folders_and_globs_are_many_files() {
 }
 
 #[test]
+fn half_a_header_costs_no_row_of_another_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("a.csv"), folder.path().join("b.csv"));
+    append(&first, "h\n1\n");
+    let mut description = source(folder.path(), &["follow"], "csv");
+    description.format_options.insert("header".to_string(), "true".to_string());
+    let mut source = open(&description, &Positions::new(), None).unwrap();
+    assert_eq!(drain(&mut *source).0, [1]);
+    append(&second, "hea");
+    std::thread::sleep(LIST);
+    assert_eq!(drain(&mut *source).0, Vec::<i64>::new());
+    append(&first, "2\n");
+    assert_eq!(drain(&mut *source).0, [2]);
+    append(&second, "der\n3\n");
+    assert_eq!(drain(&mut *source).0, [3]);
+}
+
+#[test]
 fn many_rows_come_in_batches_and_none_twice() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.csv");

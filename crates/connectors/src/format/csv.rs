@@ -99,13 +99,11 @@ impl Decoder for CsvDecoder {
                 None => break,
             };
             let line = without_return(&rest[..line_end]);
-            if std::mem::take(&mut self.at_header) {
-                done += next;
-                continue;
-            }
             let here = place + done as u64;
             if memchr::memchr(self.syntax.quote, line).is_none() {
-                self.plain_record(line, here);
+                if !std::mem::take(&mut self.at_header) {
+                    self.plain_record(line, here);
+                }
                 done += next;
                 continue;
             }
@@ -114,10 +112,13 @@ impl Decoder for CsvDecoder {
                 .quoted_end(&rest[..rest.len().min(QUOTED_BYTES_MAX)], at_end || rest.len() > QUOTED_BYTES_MAX)
             {
                 Quoted::Ends(end, next) => {
-                    self.quoted_record(&rest[..end], here);
+                    if !std::mem::take(&mut self.at_header) {
+                        self.quoted_record(&rest[..end], here);
+                    }
                     done += next;
                 }
                 Quoted::Open if at_end || rest.len() > QUOTED_BYTES_MAX => {
+                    self.at_header = false;
                     let error = PgError::new(SqlState::BAD_COPY_FILE_FORMAT, "unterminated CSV quoted field");
                     self.rows.fail(line, here, error);
                     done += next;
@@ -154,8 +155,8 @@ impl Decoder for CsvDecoder {
         &mut self.rows
     }
 
-    fn start_file(&mut self) {
-        self.at_header = self.header;
+    fn open_file(&mut self, at_start: bool) {
+        self.at_header = self.header && at_start;
     }
 }
 
@@ -335,11 +336,14 @@ mod tests {
     #[test]
     fn a_header_is_skipped_once_a_file() {
         let mut decoder = decoder(&source(&[SqlType::Int4], &[("header", "true")])).unwrap();
-        decoder.start_file();
+        decoder.open_file(true);
         decoder.decode_stream(b"h\n1\n", 0, true);
-        decoder.start_file();
+        decoder.open_file(true);
         decoder.decode_stream(b"h\n2\n", 0, true);
-        assert_eq!(decoder.rows().take().1, 2);
+        // Its names may be quoted and go over lines.
+        decoder.open_file(true);
+        decoder.decode_stream(b"\"h\n\"\"h\"\n3\n", 0, true);
+        assert_eq!(decoder.rows().take().1, 3);
     }
 
     #[test]

@@ -61,9 +61,15 @@ impl Server {
 
     /// Sends SIGTERM and waits for the end.
     #[allow(dead_code)]
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.stop_with(libc::SIGTERM)
+    }
+
+    /// Sends a signal and waits for the end.
+    #[allow(dead_code)]
+    pub(crate) fn stop_with(mut self, signal: i32) -> ExitStatus {
         // SAFETY: kill has no memory to get wrong, and the child has not been waited for, so its id is still its own.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        unsafe { libc::kill(self.child.id() as i32, signal) };
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
@@ -72,6 +78,20 @@ impl Server {
             assert!(Instant::now() < deadline, "the server did not stop within 30 s");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Ends it with SIGKILL, as a crash would.
+    #[allow(dead_code)]
+    pub(crate) fn kill(self) {
+        self.stop_with(libc::SIGKILL);
+    }
+
+    /// The bytes of memory the process has in use now.
+    #[allow(dead_code)]
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the process runs");
+        let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
+        pages * 4096
     }
 
     /// Whether the process still runs.
