@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BooleanBuilder, Float32Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder, StringBuilder,
-    TimestampMicrosecondBuilder, UInt32Builder,
+    TimestampMicrosecondBuilder, UInt32Builder, new_null_array,
 };
+use arrow::datatypes::DataType;
 use repr::types::TYPES;
 use repr::{ColumnSchema, ObjectId, RelationSchema, SqlType};
 
@@ -188,7 +189,6 @@ pub(crate) enum Value {
     Oid(u32),
     Float(f32),
     Text(String),
-    Texts(Vec<String>),
     Ints(Vec<i64>),
     Oids(Vec<u32>),
 }
@@ -319,16 +319,8 @@ fn build<'a>(sql_type: &SqlType, values: impl Iterator<Item = &'a Value>) -> Arr
             }
             Arc::new(builder.finish())
         }
-        SqlType::Array(_) => {
-            let mut builder = ListBuilder::new(StringBuilder::new());
-            for value in values {
-                match value {
-                    Value::Texts(texts) => builder.append_value(texts.iter().map(Some)),
-                    _ => builder.append_null(),
-                }
-            }
-            Arc::new(builder.finish())
-        }
+        // Nothing shows a value of other types yet.
+        other if other.arrow() != DataType::Utf8 => new_null_array(&other.arrow(), values.count()),
         _ => scalars!(StringBuilder::new(), value => if let Value::Text(text) = value { Some(text) } else { None }),
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! The plan's scans are [`ScanSlot`]s: tables without rows until [`crate::select`] has peeked, so that a plan is walked and
 //! rewritten once. One thread per query, batches of 8,192 rows: with many sessions that beats splitting one query.
+//!
+//! DataFusion's operators compute until they have a batch, which can be long. Plans that can take long therefore run on threads
+//! of their own ([`Evaluator::stream`]): the server's threads go on listening, also to a request to cancel.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -20,12 +23,18 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::unnest::UnnestExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::errors::from_datafusion;
 use crate::response::RowStream;
@@ -33,11 +42,26 @@ use crate::response::RowStream;
 /// Rows a batch.
 pub(crate) const BATCH_ROWS: usize = 8192;
 
+/// A plan that reads at most this many rows, one at a time, runs where its session does: a lookup by key is over before it
+/// could have been handed to another thread.
+const LIGHT_ROWS: usize = 10_000;
+
 /// What evaluates plans. One for the whole engine; it holds no state of a query.
 pub(crate) struct Evaluator {
     state: SessionState,
     planner: DefaultPhysicalPlanner,
     task: Arc<TaskContext>,
+    /// Where plans run that can take long; there until the evaluator is dropped.
+    threads: Option<Runtime>,
+}
+
+impl Drop for Evaluator {
+    fn drop(&mut self) {
+        // A runtime must not be waited for inside another.
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
 }
 
 impl Evaluator {
@@ -55,20 +79,82 @@ impl Evaluator {
         let runtime = runtime.build_arc().map_err(from_datafusion)?;
         let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).build();
         let task = state.task_ctx();
-        Ok(Evaluator { state, planner: DefaultPhysicalPlanner::default(), task })
+        let threads = tokio::runtime::Builder::new_multi_thread().thread_name("query").enable_all().build();
+        let threads = threads.map_err(|error| PgError::internal(format!("no threads for queries: {error}")))?;
+        Ok(Evaluator { state, planner: DefaultPhysicalPlanner::default(), task, threads: Some(threads) })
     }
 
-    /// Starts a plan whose slots are all filled.
+    /// Starts a plan whose slots are all filled. Dropping the stream ends the work at the operators' next batch.
     pub(crate) async fn stream(&self, plan: &LogicalPlan) -> Result<RowStream, PgError> {
         let physical = self.planner.create_physical_plan(plan, &self.state).await.map_err(from_datafusion)?;
+        if is_light(physical.as_ref()) {
+            let stream = execute_stream(physical, Arc::clone(&self.task)).map_err(from_datafusion)?;
+            return Ok(Box::pin(stream.map(|batch| batch.map_err(from_datafusion))));
+        }
+        let physical = yielding(physical).map_err(from_datafusion)?;
         let stream = execute_stream(physical, Arc::clone(&self.task)).map_err(from_datafusion)?;
-        Ok(Box::pin(stream.map(|batch| batch.map_err(from_datafusion))))
+        match &self.threads {
+            Some(threads) => Ok(running_on(threads, Box::pin(stream.map(|batch| batch.map_err(from_datafusion))))),
+            None => Err(PgError::internal("the evaluator is gone")),
+        }
     }
 
     /// The state, for expressions that are evaluated without a plan.
     pub(crate) fn state(&self) -> &SessionState {
         &self.state
     }
+}
+
+/// Whether a plan reads few rows and combines none with another.
+fn is_light(plan: &dyn ExecutionPlan) -> bool {
+    match plan.children().as_slice() {
+        [] => match StatisticsContext::new().compute(plan, &StatisticsArgs::new()) {
+            Ok(statistics) => statistics.num_rows.get_value().is_some_and(|rows| *rows <= LIGHT_ROWS),
+            Err(_) => false,
+        },
+        // Lists can be of any length.
+        [input] => !plan.is::<UnnestExec>() && is_light(input.as_ref()),
+        _ => false,
+    }
+}
+
+/// The plan with a place to stop after each batch of the operators that make many rows of few. DataFusion has such places at
+/// the leaves only, and a join may not come to its leaves for hours.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+    let wrapped = plan.transform_up(|node| {
+        let makes_rows = node.children().len() > 1 || node.is::<UnnestExec>();
+        Ok(match makes_rows {
+            true => Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>),
+            false => Transformed::no(node),
+        })
+    });
+    Ok(wrapped?.data)
+}
+
+/// `rows`, computed by a task of `threads`, which ends when the stream returned is dropped.
+fn running_on(threads: &Runtime, mut rows: RowStream) -> RowStream {
+    let (sender, receiver) = mpsc::channel(2);
+    // A set of one task, because it aborts its tasks when it is dropped.
+    let mut task = JoinSet::new();
+    let send_all = async move {
+        while let Some(batch) = rows.next().await {
+            if sender.send(batch).await.is_err() {
+                return;
+            }
+        }
+    };
+    task.spawn_on(send_all, threads.handle());
+    Box::pin(futures::stream::unfold(Some((receiver, task)), |state| async move {
+        let (mut receiver, mut task) = state?;
+        match receiver.recv().await {
+            Some(batch) => Some((batch, Some((receiver, task)))),
+            // The task is over: it has sent all, or it has panicked.
+            None => match task.join_next().await {
+                Some(Err(error)) => Some((Err(PgError::internal(format!("a query's task failed: {error}"))), None)),
+                Some(Ok(())) | None => None,
+            },
+        }
+    }))
 }
 
 /// The rows of one relation, as one statement sees them.

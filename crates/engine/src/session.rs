@@ -515,7 +515,8 @@ async fn interruption(
         }
     };
     tokio::select! {
-        changed = cancelled.changed() => match changed {
+        // Outside of the budget that the task's rows use up: a request to cancel is heard however busy they keep it.
+        changed = tokio::task::unconstrained(cancelled.changed()) => match changed {
             Ok(()) => match shared.check_running() {
                 Err(stopping) => stopping,
                 Ok(()) => PgError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request"),

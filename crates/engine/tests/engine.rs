@@ -268,7 +268,7 @@ async fn a_prepared_statement_outlives_a_change_of_the_catalog() {
     let engine = start(directory.path()).await;
     let mut s = session(&engine);
     run(&mut s, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
-    run(&mut s, "PREPARE p (int) AS SELECT id FROM t WHERE id = $1").await;
+    run(&mut s, "PREPARE p (int) AS SELECT id FROM t WHERE id::text = $1::text").await;
     run(&mut s, "CREATE TABLE other (x int)").await;
     assert_eq!(run(&mut s, "EXECUTE p (1)").await, ["1"]);
     run(&mut s, "DROP TABLE t; CREATE TABLE t (id text)").await;

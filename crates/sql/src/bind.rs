@@ -141,6 +141,9 @@ pub(crate) struct Binder<'a> {
     spans: RefCell<HashMap<(Column, bool), Span>>,
     /// How many aggregates' arguments we are in: columns named there need no grouping.
     aggregate_depth: Cell<u32>,
+    /// Whether the SELECT being bound has called an aggregate: its groups count even where the call itself has been folded
+    /// away, as in `pg_typeof(sum(x))`.
+    pub(crate) aggregated: Cell<bool>,
 }
 
 impl<'a> Binder<'a> {
@@ -154,6 +157,7 @@ impl<'a> Binder<'a> {
             pending: RefCell::default(),
             spans: RefCell::default(),
             aggregate_depth: Cell::new(0),
+            aggregated: Cell::new(false),
         }
     }
 

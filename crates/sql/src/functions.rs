@@ -12,6 +12,7 @@ pub(crate) mod datetime;
 pub(crate) mod json_access;
 pub(crate) mod kernel;
 pub(crate) mod math;
+mod not_yet;
 pub(crate) mod resolution;
 pub(crate) mod strings;
 pub(crate) mod to_char;
@@ -259,6 +260,33 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
+/// What each scalar function takes and gives, as `name(type, ..) type` in SQL's names of types, sorted: the reference's source.
+pub fn signatures() -> Vec<String> {
+    let polymorphic = POLYMORPHIC.iter().filter(|name| !matches!(**name, "all" | "any"));
+    let mut signatures: Vec<String> = polymorphic.map(|name| format!("{name}(..)")).collect();
+    signatures.extend(FUNCTIONS.values().flatten().map(|function| {
+        let arguments: Vec<String> = function.arguments.iter().map(SqlType::sql_name).collect();
+        format!("{}({}) {}", function.name, arguments.join(", "), function.result.sql_name())
+    }));
+    signatures.extend(catalog::signatures());
+    signatures.sort_unstable();
+    signatures
+}
+
+/// The names of all aggregates, sorted.
+pub fn aggregate_names() -> Vec<&'static str> {
+    let mut names = aggregate::names();
+    names.retain(|name| *name != "single_value");
+    names.sort_unstable();
+    names
+}
+
+/// The functions of PostgreSQL that are refused with `0A000`, sorted.
+pub fn refused_names() -> Vec<&'static str> {
+    let window = crate::bind::window::is_window_function;
+    not_yet::names().filter(|name| !is_function(name) && !is_aggregate(name) && !window(name)).collect()
+}
+
 /// Whether any aggregate has that name.
 pub fn is_aggregate(name: &str) -> bool {
     aggregate::is_aggregate(name)
@@ -325,6 +353,9 @@ fn unresolved(name: &str, types: &[&SqlType], failure: Failure) -> PgError {
     let types: Vec<String> = types.iter().map(|sql_type| sql_type.sql_name()).collect();
     let spelled = format!("{name}({})", types.join(", "));
     match failure {
+        Failure::None if !is_function(name) && not_yet::is_postgres_function(name) => {
+            PgError::unsupported(format!("function {spelled}"))
+        }
         Failure::None => PgError::new(SqlState::UNDEFINED_FUNCTION, format!("function {spelled} does not exist"))
             .with_hint(
                 "No function matches the given name and argument types. You might need to add explicit type casts.",

@@ -10,19 +10,12 @@ use crate::typed::TypedExpr;
 
 /// A number, perhaps with a sign: integer or bigint where it fits, numeric otherwise. Error `42601` if it is none.
 pub fn number(text: &str) -> Result<TypedExpr, PgError> {
-    // The sign is an operator to PostgreSQL: what stands behind it decides the type, so -2147483648 is a bigint.
-    let unsigned = text.strip_prefix('-').unwrap_or(text);
-    let whole = unsigned.bytes().all(|byte| byte.is_ascii_digit());
-    if whole
-        && unsigned.parse::<i32>().is_ok()
-        && let Ok(value) = text.parse::<i32>()
-    {
+    // The sign belongs to the number, as in PostgreSQL: -2147483648 is an integer though 2147483648 is not.
+    let whole = text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit());
+    if whole && let Ok(value) = text.parse::<i32>() {
         return Ok(TypedExpr::new(lit(value), SqlType::Int4));
     }
-    if whole
-        && unsigned.parse::<i64>().is_ok()
-        && let Ok(value) = text.parse::<i64>()
-    {
+    if whole && let Ok(value) = text.parse::<i64>() {
         return Ok(TypedExpr::new(lit(value), SqlType::Int8));
     }
     let value = Numeric::parse(text).map_err(|error| match error.state {

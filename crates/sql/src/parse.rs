@@ -1,37 +1,42 @@
 //! Text to statements.
 //!
 //! ```text
-//! text --split--> pieces --tokenize--> tokens --window::rewrite--> tokens --StatementParser--> Ast
+//! text --split--> pieces --tokenize--> tokens --window, between, table--> tokens --StatementParser--> Ast
 //! ```
 //!
 //! [`StatementParser`] reads the statements that are ours by recursive descent and calls sqlparser, on the same tokens,
-//! for queries, expressions, types and the DML around them. A dialect of our own inside sqlparser was the alternative: it
-//! would have had to forward some 180 methods, and each one forgotten changes behaviour without a word.
+//! for queries, expressions, types and the DML around them. Our [`dialect`] inside sqlparser is PostgreSQL's but for one answer;
+//! it holds no grammar, because what a dialect forgets to forward changes behaviour without a word.
 //!
 //! Every token's span is rewritten to line 1 and the column that PostgreSQL's error position counts: the 1-based character
 //! of the statement. Whoever holds an AST node can therefore point an error at `span().start.column`.
 
 mod ast;
+mod between;
+mod dialect;
 mod source;
 mod split;
 mod statements;
+mod table;
 mod window;
 
 use std::ops::ControlFlow;
 
 use repr::{PgError, SqlState};
 use sqlparser::ast::{ObjectNamePart, Query, Spanned, visit_relations};
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 pub use ast::*;
+pub(crate) use between::symmetric;
 pub(crate) use statements::boolean_option;
+
+use dialect::TidewaterDialect;
 
 /// How deep sqlparser may recurse. Its methods grow the stack as they need it, so this bounds memory, not the stack.
 const RECURSION_MAX: usize = 300;
 
-static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
+static DIALECT: TidewaterDialect = TidewaterDialect;
 
 /// One statement of a text.
 #[derive(Clone, Debug)]
@@ -185,6 +190,11 @@ fn shift(error: PgError, offset: usize) -> PgError {
     PgError { position: error.position.map(|position| position + offset as u32), ..error }
 }
 
+/// Whether `token` is the unquoted word `expected`.
+fn is_word(token: &Token, expected: &str) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
+}
+
 /// A cursor over the tokens of one statement.
 pub(crate) struct StatementParser<'a> {
     text: &'a str,
@@ -196,7 +206,7 @@ pub(crate) struct StatementParser<'a> {
 
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
-        let tokens = window::rewrite(tokenize(text)?);
+        let tokens = table::rewrite(between::rewrite(window::rewrite(tokenize(text)?)));
         let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
         Ok(StatementParser { text, depth, inside: 0, parser })
     }

@@ -192,11 +192,11 @@ impl Connection {
     /// Writes ReadyForQuery.
     pub(crate) fn ready(&mut self) {
         let status = match self.session.transaction_status() {
-            TransactionStatus::Idle => b'I',
-            TransactionStatus::InTransaction => b'T',
-            TransactionStatus::Failed => b'E',
+            TransactionStatus::Idle => message::TransactionStatus::Idle,
+            TransactionStatus::InTransaction => message::TransactionStatus::Transaction,
+            TransactionStatus::Failed => message::TransactionStatus::Error,
         };
-        if status == b'I' {
+        if status == message::TransactionStatus::Idle {
             self.portals.clear();
         }
         message::ready_for_query(&mut self.output.buffer, status);
@@ -279,7 +279,7 @@ impl Connection {
             engine::CopyFormat::Binary => Format::Binary,
             engine::CopyFormat::Text | engine::CopyFormat::Csv => Format::Text,
         };
-        message::copy_response(&mut self.output.buffer, b'G', format, copy.schema.columns.len());
+        message::copy_in_response(&mut self.output.buffer, format, copy.schema.columns.len());
         self.output.flush().await?;
         let mut decoder = CopyDecoder::new(copy.schema.clone(), copy.options.clone());
         loop {

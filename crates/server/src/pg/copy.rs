@@ -598,7 +598,7 @@ mod tests {
             let batch = RecordBatch::try_new(schema.arrow(), columns).unwrap();
             let formats = [if to.format == CopyFormat::Binary { Format::Binary } else { Format::Text }];
             let mut rows = Rows::new(&batch, &schema, &formats, &format_options).unwrap();
-            for row in 0..rows.row_count() {
+            for row in 0..batch.num_rows() {
                 copy_row(&mut rows, row, to, &mut Vec::new(), &mut messages);
             }
         }

@@ -28,7 +28,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// The protocol's number for it.
-    pub(crate) fn code(self) -> u16 {
+    pub(crate) fn code(self) -> i16 {
         match self {
             Format::Text => 0,
             Format::Binary => 1,
@@ -54,7 +54,6 @@ pub(crate) const EPOCH_MICROSECONDS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
 /// A batch seen as rows to be written.
 pub(crate) struct Rows<'a> {
     columns: Vec<Column<'a>>,
-    row_count: usize,
     options: &'a FormatOptions,
     scratch: String,
 }
@@ -75,11 +74,7 @@ impl<'a> Rows<'a> {
         let columns = columns
             .map(|(index, (array, column))| Column::new(array, &column.sql_type, Format::of_column(formats, index)))
             .collect::<Result<_, _>>()?;
-        Ok(Rows { columns, row_count: batch.num_rows(), options, scratch: String::new() })
-    }
-
-    pub(crate) fn row_count(&self) -> usize {
-        self.row_count
+        Ok(Rows { columns, options, scratch: String::new() })
     }
 
     pub(crate) fn column_count(&self) -> usize {

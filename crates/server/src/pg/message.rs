@@ -5,13 +5,21 @@
 //! afterward | tag u8 | length i32 (with itself, without the tag) | body
 //! ```
 //!
-//! The codec is our own because a client is not trusted with our memory or our threads: a frame is cut out whole before
-//! anything in it is read, every read inside is bounded by the frame, and text must be UTF-8. Encoders write straight
-//! into the connection's output buffer, so that a row costs no allocation.
+//! What we say is laid out by pgwire, but for rows and COPY data, which are written straight into the connection's output
+//! buffer. What a client says we read ourselves, because it is not trusted with our memory or our threads: a frame is cut
+//! out whole before anything in it is read, every read inside is bounded by the frame, and text must be UTF-8 (ADR 8).
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use engine::Notice;
-use repr::{PgError, RelationSchema, SqlState, SqlType};
+use pgwire::messages::Message;
+use pgwire::messages::copy::{CopyInResponse, CopyOutResponse};
+use pgwire::messages::data::{FieldDescription, ParameterDescription, RowDescription};
+use pgwire::messages::response::{CommandComplete, ErrorResponse, NoticeResponse, ReadyForQuery};
+pub(crate) use pgwire::messages::response::TransactionStatus;
+use pgwire::messages::startup::{
+    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
+};
+use repr::{ColumnSchema, PgError, RelationSchema, SqlState, SqlType};
 
 use crate::pg::encode::Format;
 
@@ -254,45 +262,45 @@ pub(crate) fn message(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>
     out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
-fn put_string(out: &mut Vec<u8>, text: &str) {
-    // A zero inside would end the string early and leave its rest to be read as the next field.
-    out.extend(text.bytes().filter(|byte| *byte != 0));
-    out.push(0);
+/// Appends a message that pgwire lays out. Rows and COPY data do not come this way: they are written in place.
+fn put(out: &mut Vec<u8>, message: impl Message) {
+    let mut bytes = BytesMut::new();
+    match message.encode(&mut bytes) {
+        Ok(()) => out.extend_from_slice(&bytes),
+        // Only what libpq would not read either: a command tag or a setting of more than 30,000 bytes.
+        Err(error) => tracing::error!("a message is not sent: {error}"),
+    }
+}
+
+/// Text for a message. A zero inside would end it early and leave its rest to be read as the next field.
+fn text(text: &str) -> String {
+    text.chars().filter(|char| *char != '\0').collect()
 }
 
 /// AuthenticationOk: on a trusted connection the first answer.
 pub(crate) fn authentication_ok(out: &mut Vec<u8>) {
-    message(out, b'R', |out| out.extend_from_slice(&0i32.to_be_bytes()));
+    put(out, Authentication::Ok);
 }
 
 /// A setting the client is told of, at the start and whenever it changes.
 pub(crate) fn parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
-    message(out, b'S', |out| {
-        put_string(out, name);
-        put_string(out, value);
-    });
+    put(out, ParameterStatus::new(text(name), text(value)));
 }
 
 /// What a CancelRequest must show.
-pub(crate) fn backend_key_data(out: &mut Vec<u8>, process_id: i32, secret: &[u8]) {
-    message(out, b'K', |out| {
-        out.extend_from_slice(&process_id.to_be_bytes());
-        out.extend_from_slice(secret);
-    });
+pub(crate) fn backend_key_data(out: &mut Vec<u8>, process_id: i32, secret: i32) {
+    put(out, BackendKeyData::new(process_id, SecretKey::I32(secret)));
 }
 
 /// The client asked for a newer minor version or for options we do not know: this is what we speak.
 pub(crate) fn negotiate_protocol_version(out: &mut Vec<u8>, minor: u16, unknown_options: &[String]) {
-    message(out, b'v', |out| {
-        out.extend_from_slice(&((3i32 << 16) | i32::from(minor)).to_be_bytes());
-        out.extend_from_slice(&(unknown_options.len() as i32).to_be_bytes());
-        unknown_options.iter().for_each(|option| put_string(out, option));
-    });
+    let version = (3i32 << 16) | i32::from(minor);
+    put(out, NegotiateProtocolVersion::new(version, unknown_options.iter().map(|option| text(option)).collect()));
 }
 
-/// ReadyForQuery; `status` is `I`, `T` or `E`.
-pub(crate) fn ready_for_query(out: &mut Vec<u8>, status: u8) {
-    message(out, b'Z', |out| out.push(status));
+/// ReadyForQuery.
+pub(crate) fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
+    put(out, ReadyForQuery::new(status));
 }
 
 /// A message that is its tag alone.
@@ -310,36 +318,28 @@ pub(crate) const COPY_DONE: u8 = b'c';
 
 /// CommandComplete with its tag, such as `INSERT 0 1`.
 pub(crate) fn command_complete(out: &mut Vec<u8>, tag: &str) {
-    message(out, b'C', |out| put_string(out, tag));
+    put(out, CommandComplete::new(text(tag)));
 }
 
 /// The types of a prepared statement's parameters.
 pub(crate) fn parameter_description(out: &mut Vec<u8>, types: &[SqlType]) {
-    message(out, b't', |out| {
-        out.extend_from_slice(&(types.len() as u16).to_be_bytes());
-        types.iter().for_each(|sql_type| out.extend_from_slice(&described_oid(sql_type).to_be_bytes()));
-    });
+    put(out, ParameterDescription::new(types.iter().map(described_oid).collect()));
 }
 
 /// The columns of rows to come. `formats` as in Bind: none, one for all, or one a column.
 pub(crate) fn row_description(out: &mut Vec<u8>, schema: &RelationSchema, formats: &[Format]) {
-    message(out, b'T', |out| {
-        out.extend_from_slice(&(schema.columns.len() as u16).to_be_bytes());
-        for (index, column) in schema.columns.iter().enumerate() {
-            let size_bytes = match &column.sql_type {
-                SqlType::Array(_) | SqlType::Unknown => -1,
-                scalar => scalar.info().size_bytes,
-            };
-            put_string(out, &column.name);
-            // No table and no column number: a result's column is an expression to us.
-            out.extend_from_slice(&0u32.to_be_bytes());
-            out.extend_from_slice(&0u16.to_be_bytes());
-            out.extend_from_slice(&described_oid(&column.sql_type).to_be_bytes());
-            out.extend_from_slice(&size_bytes.to_be_bytes());
-            out.extend_from_slice(&column.typmod.to_be_bytes());
-            out.extend_from_slice(&Format::of_column(formats, index).code().to_be_bytes());
-        }
-    });
+    let field = |(index, column): (usize, &ColumnSchema)| {
+        let size_bytes = match &column.sql_type {
+            SqlType::Array(_) | SqlType::Unknown => -1,
+            scalar => scalar.info().size_bytes,
+        };
+        // No table and no column number: a result's column is an expression to us.
+        let (table, number) = (0, 0);
+        let oid = described_oid(&column.sql_type);
+        let format = Format::of_column(formats, index).code();
+        FieldDescription::new(text(&column.name), table, number, oid, size_bytes, column.typmod, format)
+    };
+    put(out, RowDescription::new(schema.columns.iter().enumerate().map(field).collect()));
 }
 
 /// PostgreSQL resolves an unknown literal to text before a client hears of it.
@@ -350,13 +350,16 @@ fn described_oid(sql_type: &SqlType) -> u32 {
     }
 }
 
-/// CopyInResponse (`G`) or CopyOutResponse (`H`): all columns in one format.
-pub(crate) fn copy_response(out: &mut Vec<u8>, tag: u8, format: Format, column_count: usize) {
-    message(out, tag, |out| {
-        out.push(format.code() as u8);
-        out.extend_from_slice(&(column_count as u16).to_be_bytes());
-        (0..column_count).for_each(|_| out.extend_from_slice(&format.code().to_be_bytes()));
-    });
+/// CopyInResponse: send the data, all columns in one format.
+pub(crate) fn copy_in_response(out: &mut Vec<u8>, format: Format, column_count: usize) {
+    let formats = vec![format.code(); column_count];
+    put(out, CopyInResponse::new(format.code() as i8, column_count as i16, formats));
+}
+
+/// CopyOutResponse: the data follows, all columns in one format.
+pub(crate) fn copy_out_response(out: &mut Vec<u8>, format: Format, column_count: usize) {
+    let formats = vec![format.code(); column_count];
+    put(out, CopyOutResponse::new(format.code() as i8, column_count as i16, formats));
 }
 
 /// How bad an ErrorResponse is for the session.
@@ -374,33 +377,26 @@ pub(crate) fn error_response(out: &mut Vec<u8>, severity: Severity, error: &PgEr
         Severity::Error => "ERROR",
         Severity::Fatal => "FATAL",
     };
-    message(out, b'E', |out| error_fields(out, severity, error));
+    put(out, ErrorResponse::new(error_fields(severity, error)));
 }
 
 /// NoticeResponse.
 pub(crate) fn notice_response(out: &mut Vec<u8>, notice: &Notice) {
-    message(out, b'N', |out| error_fields(out, notice.severity.name(), &notice.error));
+    put(out, NoticeResponse::new(error_fields(notice.severity.name(), &notice.error)));
 }
 
-fn error_fields(out: &mut Vec<u8>, severity: &str, error: &PgError) {
-    let mut field = |code: u8, text: &str| {
-        out.push(code);
-        put_string(out, text);
-    };
-    field(b'S', severity);
-    field(b'V', severity);
-    field(b'C', error.state.0);
-    field(b'M', &error.message);
-    if let Some(detail) = &error.detail {
-        field(b'D', detail);
-    }
-    if let Some(hint) = &error.hint {
-        field(b'H', hint);
-    }
-    if let Some(position) = error.position {
-        field(b'P', &position.to_string());
-    }
-    out.push(0);
+/// The fields of an error by their codes: severity (also untranslated), SQLSTATE, message, then what there is of the others.
+fn error_fields(severity: &str, error: &PgError) -> Vec<(u8, String)> {
+    let mut fields = vec![
+        (b'S', severity.to_string()),
+        (b'V', severity.to_string()),
+        (b'C', error.state.0.to_string()),
+        (b'M', text(&error.message)),
+    ];
+    fields.extend(error.detail.as_deref().map(|detail| (b'D', text(detail))));
+    fields.extend(error.hint.as_deref().map(|hint| (b'H', text(hint))));
+    fields.extend(error.position.map(|position| (b'P', position.to_string())));
+    fields
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Connection {
                 CopyFormat::Binary => Format::Binary,
                 CopyFormat::Text | CopyFormat::Csv => Format::Text,
             };
-            message::copy_response(&mut self.output.buffer, b'H', format, cursor.schema.columns.len());
+            message::copy_out_response(&mut self.output.buffer, format, cursor.schema.columns.len());
             copy_start(&cursor.schema, options, &mut self.output.buffer);
         }
         let stopped = self.stopped(cursor.drain());

@@ -135,7 +135,7 @@ fn open(
     for (name, value) in session.reported_settings() {
         message::parameter_status(out, &name, &value);
     }
-    message::backend_key_data(out, session.process_id(), &session.secret_key().to_be_bytes());
+    message::backend_key_data(out, session.process_id(), session.secret_key());
     Ok(Opened { session, admission })
 }
 

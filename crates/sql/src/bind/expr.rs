@@ -19,6 +19,7 @@ use super::{Binder, parameter_index};
 use crate::cast::{CastContext, cast, common_type, type_from_ast};
 use crate::literal;
 use crate::operators::{equality_key, not_distinct, resolve_operator};
+use crate::parse::symmetric;
 use crate::typed::TypedExpr;
 
 /// Which part of a statement an expression stands in.
@@ -135,9 +136,19 @@ impl Binder<'_> {
             ast::Expr::IsDistinctFrom(left, right) => negate(not_distinct(bind(left)?, bind(right)?)?, true),
             ast::Expr::Between { expr, negated, low, high } => {
                 let value = bind(expr)?;
-                let from = resolve_operator(">=", Some(value.clone()), bind(low)?)?;
-                let to = resolve_operator("<=", Some(value), bind(high)?)?;
-                negate(resolve_operator("and", Some(from), to)?, *negated)
+                let within = |low: TypedExpr, high: TypedExpr| {
+                    let from = resolve_operator(">=", Some(value.clone()), low)?;
+                    resolve_operator("and", Some(from), resolve_operator("<=", Some(value.clone()), high)?)
+                };
+                let either_way = match symmetric(low) {
+                    None => within(bind(low)?, bind(high)?)?,
+                    Some(bound) => {
+                        let (bound, high) = (bind(bound)?, bind(high)?);
+                        let forward = within(bound.clone(), high.clone())?;
+                        resolve_operator("or", Some(forward), within(high, bound)?)?
+                    }
+                };
+                negate(either_way, *negated)
             }
             ast::Expr::Like { negated, any: false, expr, pattern, escape_char } => {
                 self.bind_like(if *negated { "!~~" } else { "~~" }, expr, pattern, escape_char.as_ref(), at)
@@ -290,11 +301,10 @@ impl Binder<'_> {
     }
 
     fn bind_unary(&self, op: UnaryOperator, expr: &ast::Expr, at: At) -> Result<TypedExpr, PgError> {
-        // A minus belongs to the number: -2147483648 is an integer though 2147483648 is not.
-        if let (UnaryOperator::Minus, ast::Expr::Value(value)) = (op, expr)
-            && let Value::Number(text, _) = &value.value
+        if op == UnaryOperator::Minus
+            && let Some((value, text)) = negated_number(expr)
         {
-            return literal::number(&format!("-{text}")).map_err(|error| self.at(error, value.span));
+            return literal::number(&text).map_err(|error| self.at(error, value.span));
         }
         let operand = self.bind_at(expr, at)?;
         match op {
@@ -472,6 +482,27 @@ impl Binder<'_> {
             };
         }
         Ok(value)
+    }
+}
+
+/// A number, also in parentheses or after a minus of its own, with its sign turned: to PostgreSQL a minus belongs to the
+/// number, so that -2147483648 and -(2147483648) are integers though 2147483648 is not.
+fn negated_number(expr: &ast::Expr) -> Option<(&ast::ValueWithSpan, String)> {
+    let mut minus = true;
+    let mut inner = expr;
+    loop {
+        inner = match inner {
+            ast::Expr::Nested(nested) => nested,
+            ast::Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+                minus = !minus;
+                expr
+            }
+            ast::Expr::Value(value) => {
+                let Value::Number(text, _) = &value.value else { return None };
+                return Some((value, if minus { format!("-{text}") } else { text.clone() }));
+            }
+            _ => return None,
+        };
     }
 }
 

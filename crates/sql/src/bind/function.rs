@@ -57,6 +57,7 @@ impl Binder<'_> {
         let span = super::expr::span_of(&ast::Expr::Function(function.clone()));
         self.bind_call(&name, function, at).map_err(|error| match error.state {
             SqlState::UNDEFINED_FUNCTION
+            | SqlState::FEATURE_NOT_SUPPORTED
             | SqlState::GROUPING_ERROR
             | SqlState::AMBIGUOUS_FUNCTION
             | SqlState::WRONG_OBJECT_TYPE
@@ -151,6 +152,7 @@ impl Binder<'_> {
             // PostgreSQL evaluates it in the outer query, as the standard says.
             return Err(PgError::unsupported("an aggregate over columns of an outer query only"));
         }
+        self.aggregated.set(true);
         Ok(typed)
     }
 

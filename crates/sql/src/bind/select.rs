@@ -45,6 +45,7 @@ impl Binder<'_> {
         }
 
         let around = self.begin_spans();
+        let aggregated_around = self.aggregated.replace(false);
         let mut items = self.bind_items(select, &scope, at(Clause::Select), keep_unknown)?;
         let groups = self.bind_group_by(&select.group_by, &items, &scope, at(Clause::GroupBy))?;
         let mut having = match &select.having {
@@ -80,9 +81,7 @@ impl Binder<'_> {
             order.push((target(&item.expr, Clause::OrderBy)?, item.options));
         }
 
-        let later = items.iter().map(|item| &item.typed).chain(&hidden);
-        let aggregated = later.map(|typed| &typed.expr).any(holds_aggregate);
-        if aggregated || groups.is_some() || having.is_some() {
+        if self.aggregated.replace(aggregated_around) || groups.is_some() || having.is_some() {
             let later = items.iter_mut().map(|item| &mut item.typed).chain(&mut hidden);
             let exprs = later.map(|typed| &mut typed.expr).chain(having.as_mut());
             plan = self.group(plan, &scope, groups.unwrap_or_default(), &mut exprs.collect::<Vec<_>>())?;

@@ -265,6 +265,14 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
+/// As [`super::signatures`].
+pub(super) fn signatures() -> impl Iterator<Item = String> {
+    FUNCTIONS.iter().map(|function| {
+        let arguments: Vec<String> = function.arguments.iter().map(|name| type_named(name).sql_name()).collect();
+        format!("{}({}) {}", function.name, arguments.join(", "), type_named(function.result).sql_name())
+    })
+}
+
 /// A call, its arguments cast to the first overload that takes them. Errors: `42883`.
 pub fn resolve(name: &str, arguments: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
     let overloads = FUNCTIONS.iter().filter(|function| {

@@ -5,6 +5,8 @@
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::is_word;
+
 /// Takes the standard's decoration of TUMBLE and HOP out of `tokens`.
 pub(crate) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let is_window = |token: &TokenWithSpan| is_word(&token.token, "TUMBLE") || is_word(&token.token, "HOP");
@@ -68,8 +70,4 @@ fn closings<'a>(len: usize, token: &dyn Fn(usize) -> Option<&'a Token>) -> Vec<O
         }
     }
     closings
-}
-
-fn is_word(token: &Token, expected: &str) -> bool {
-    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
 }

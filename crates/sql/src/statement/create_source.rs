@@ -131,7 +131,7 @@ fn format_options(source: &CreateSource, format: Option<&str>, options: &mut Opt
 
 fn source_schema(source: &CreateSource, connector: &str, options: &Options) -> Result<RelationSchema, PgError> {
     if !source.columns.is_empty() {
-        let schema = columns_schema(&source.columns, &source.constraints)?;
+        let schema = columns_schema(&source.name.name, &source.columns, &source.constraints)?;
         if schema.primary_key.is_some() {
             return Err(PgError::unsupported("PRIMARY KEY on a source"));
         }

@@ -17,7 +17,7 @@ use crate::parse::{Ast, fold, object_name, parse, position_of};
 pub(super) fn bind(table: &CreateTable, context: &BindContext) -> Result<BoundStatement, PgError> {
     refuse_clauses(table)?;
     let name = object_name(&table.name)?;
-    let columns = columns_schema(&table.columns, &table.constraints)?;
+    let columns = columns_schema(&name.name, &table.columns, &table.constraints)?;
     for (index, default) in &columns.defaults {
         let column = &columns.columns[*index];
         bind_default(default, column, context)?;
@@ -38,8 +38,10 @@ pub(super) struct ColumnsSchema {
     pub(super) defaults: Vec<(usize, Expr)>,
 }
 
-/// The columns and key that a column list declares. Errors: 42701, 42P16, types' errors, 0A000 for other constraints.
+/// The columns and key that the column list of `relation` declares. Errors: 42701, 42P16, types' errors, 0A000 for other
+/// constraints.
 pub(super) fn columns_schema(
+    relation: &str,
     definitions: &[ColumnDef],
     constraints: &[TableConstraint],
 ) -> Result<ColumnsSchema, PgError> {
@@ -52,7 +54,7 @@ pub(super) fn columns_schema(
                 ColumnOption::Null => {}
                 ColumnOption::NotNull => column.nullable = false,
                 ColumnOption::Default(default) => schema.defaults.push((index, default.clone())),
-                ColumnOption::PrimaryKey(_) => set_key(&mut schema, vec![index])?,
+                ColumnOption::PrimaryKey(_) => set_key(relation, &mut schema, vec![index])?,
                 ColumnOption::Unique(_) => return Err(PgError::unsupported("UNIQUE")),
                 ColumnOption::ForeignKey(_) => return Err(PgError::unsupported("REFERENCES")),
                 ColumnOption::Check(_) => return Err(PgError::unsupported("CHECK")),
@@ -71,7 +73,7 @@ pub(super) fn columns_schema(
             TableConstraint::PrimaryKey(key) => {
                 let columns = key.columns.iter().map(|column| key_column(&schema.columns, column));
                 let columns = columns.collect::<Result<Vec<usize>, PgError>>()?;
-                set_key(&mut schema, columns)?;
+                set_key(relation, &mut schema, columns)?;
             }
             TableConstraint::Unique(_) => return Err(PgError::unsupported("UNIQUE")),
             TableConstraint::ForeignKey(_) => return Err(PgError::unsupported("FOREIGN KEY")),
@@ -96,9 +98,9 @@ fn column_type(definition: &ColumnDef) -> Result<(SqlType, i32), PgError> {
     }
 }
 
-fn set_key(schema: &mut ColumnsSchema, columns: Vec<usize>) -> Result<(), PgError> {
+fn set_key(relation: &str, schema: &mut ColumnsSchema, columns: Vec<usize>) -> Result<(), PgError> {
     if schema.primary_key.replace(columns).is_some() {
-        let message = "multiple primary keys for table are not allowed";
+        let message = format!("multiple primary keys for table \"{relation}\" are not allowed");
         return Err(PgError::new(SqlState::INVALID_TABLE_DEFINITION, message));
     }
     Ok(())
@@ -124,7 +126,7 @@ pub(super) fn defaults(table: &Object) -> Result<Vec<(usize, Expr)>, PgError> {
     let Some(Ast::CreateTable(create)) = statements.first().map(|statement| &statement.ast) else {
         return Ok(Vec::new());
     };
-    columns_schema(&create.columns, &create.constraints).map(|schema| schema.defaults)
+    columns_schema(&table.name, &create.columns, &create.constraints).map(|schema| schema.defaults)
 }
 
 fn bind_default(default: &ast::Expr, column: &ColumnSchema, context: &BindContext) -> Result<(), PgError> {
