@@ -110,7 +110,7 @@ class Server:
     def source_rows(self, source):
         text = urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=10).read().decode()
         for line in text.splitlines():
-            if line.startswith("tidewater_source_rows_total{") and f'source="{source}"' in line:
+            if line.startswith("tidewater_source_rows_total{") and f'object="{source}"' in line:
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
@@ -142,6 +142,8 @@ def run_view(workers, sources, query):
     start, cpu = time.time(), server.cpu()
     server.sql(f"CREATE MATERIALIZED VIEW v AS {query}")
     while any(server.source_rows(source) < counts()[source] for source in sources):
+        if server.process.poll() is not None:
+            raise SystemExit("the server has ended; see its log")
         time.sleep(0.05)
     # A lookup that finds nothing still waits until the view is complete at the present.
     server.sql("SELECT 1 FROM v LIMIT 1")
