@@ -6,7 +6,7 @@
 //!
 //! A partition whose offsets have been deleted by retention before they were read is an error of the source, not silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
@@ -269,6 +269,10 @@ impl Source for KafkaSource {
             return Ok(if self.is_done() { Next::End } else { Next::Idle });
         }
         Ok(Next::Batch(self.batch(byte_count)))
+    }
+
+    fn read_only(&mut self, columns: &BTreeSet<usize>) {
+        self.decoder.rows().read_only(columns);
     }
 }
 
