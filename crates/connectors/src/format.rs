@@ -89,6 +89,8 @@ pub(crate) enum Field {
     String(Range<usize>),
     /// A JSON number.
     Number(Range<usize>),
+    /// A JSON number that is an integer, and what it is.
+    Integer(i64, Range<usize>),
     /// JSON's true and false.
     Bool(bool),
     /// A JSON object or array.

@@ -65,11 +65,8 @@ impl Column {
     #[inline]
     pub(super) fn push(&mut self, field: &Field, record: &str, scratch: &str) -> Result<(), PgError> {
         // What many records have most of goes straight to its builder.
-        if let Field::Number(range) = field
-            && let Builder::Int8(builder) = &mut self.builder
-            && let Some(value) = plain_integer(&record[range.clone()])
-        {
-            builder.append_value(value);
+        if let (Field::Integer(value, _), Builder::Int8(builder)) = (field, &mut self.builder) {
+            builder.append_value(*value);
             return Ok(());
         }
         self.push_any(field, record, scratch)
@@ -95,7 +92,7 @@ impl Column {
                 self.scratch = text;
                 pushed
             }
-            Field::Number(range) => self.push_number(&record[range.clone()]),
+            Field::Number(range) | Field::Integer(_, range) => self.push_number(&record[range.clone()]),
             Field::Bool(value) => self.push_bool(*value),
             Field::Nested(range) => self.push_nested(&record[range.clone()]),
         }
