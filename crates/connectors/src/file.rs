@@ -8,7 +8,7 @@
 //! that says so, and is read from its start. Rows read before stay: a file that shrank says nothing of which rows are no
 //! longer meant. Overwriting in place with something at least as long cannot be told from appending.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -282,6 +282,10 @@ impl Source for FileSource {
             }
             std::thread::sleep(POLL.min(deadline - now));
         }
+    }
+
+    fn read_only(&mut self, columns: &BTreeSet<usize>) {
+        self.decoder.rows().read_only(columns);
     }
 }
 

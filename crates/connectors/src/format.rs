@@ -10,9 +10,11 @@ mod csv;
 mod json;
 mod text;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, NullArray};
 use arrow::compute::filter;
 use repr::source::SourceDescription;
 use repr::{PgError, RelationSchema, SqlState};
@@ -87,6 +89,8 @@ pub(crate) enum Field {
     String(Range<usize>),
     /// A JSON number.
     Number(Range<usize>),
+    /// A JSON number that is an integer, and what it is.
+    Integer(i64, Range<usize>),
     /// JSON's true and false.
     Bool(bool),
     /// A JSON object or array.
@@ -99,12 +103,30 @@ pub(crate) struct Rows {
     row_count: usize,
     failed_rows: Vec<usize>,
     pub(crate) failures: Vec<Failure>,
+    /// Which columns are read from the next batch on, where that changes.
+    wanted: Option<BTreeSet<usize>>,
 }
 
 impl Rows {
     pub(crate) fn new(schema: &RelationSchema) -> Rows {
         let columns = schema.columns.iter().map(Column::new).collect();
-        Rows { columns, row_count: 0, failed_rows: Vec::new(), failures: Vec::new() }
+        Rows { columns, row_count: 0, failed_rows: Vec::new(), failures: Vec::new(), wanted: None }
+    }
+
+    /// See [`crate::Source::read_only`].
+    pub(crate) fn read_only(&mut self, columns: &BTreeSet<usize>) {
+        self.wanted = Some(columns.clone());
+        if self.is_empty() {
+            self.turn();
+        }
+    }
+
+    /// Between two batches a column may become one that is read, or one that is not.
+    fn turn(&mut self) {
+        if let Some(wanted) = self.wanted.take() {
+            let columns = self.columns.iter_mut().enumerate();
+            columns.for_each(|(index, column)| column.is_wanted = wanted.contains(&index));
+        }
     }
 
     /// Whether the batch has the rows it may have. Failures count: a file of nothing else must end too.
@@ -148,18 +170,27 @@ impl Rows {
     }
 
     /// The rows so far; starts over.
+    ///
+    /// A column that is not read is a `NullArray`.
     pub(crate) fn take(&mut self) -> (Vec<ArrayRef>, usize, Vec<Failure>) {
-        let mut columns: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect();
         let row_count = self.row_count - self.failed_rows.len();
-        if !self.failed_rows.is_empty() {
+        let good = (!self.failed_rows.is_empty()).then(|| {
             let mut good = vec![true; self.row_count];
             self.failed_rows.drain(..).for_each(|row| good[row] = false);
-            let good = BooleanArray::from(good);
-            // Filtering fails for lengths that differ only, and they cannot: every push appends to every column.
-            columns =
-                columns.iter().map(|column| filter(column, &good).unwrap_or_else(|_| column.slice(0, 0))).collect();
-        }
+            BooleanArray::from(good)
+        });
+        let columns = self.columns.iter_mut().map(|column| {
+            let values = column.finish();
+            match &good {
+                _ if !column.is_wanted => Arc::new(NullArray::new(row_count)),
+                None => values,
+                // Filtering fails for lengths that differ only, and they cannot: every push appends to every column.
+                Some(good) => filter(&values, good).unwrap_or_else(|_| values.slice(0, 0)),
+            }
+        });
+        let columns = columns.collect();
         self.row_count = 0;
+        self.turn();
         (columns, row_count, std::mem::take(&mut self.failures))
     }
 

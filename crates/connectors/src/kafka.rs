@@ -8,7 +8,7 @@
 //! A partition whose offsets have been deleted by retention before they were read is an error of the source, not silence;
 //! so is everything that librdkafka does not get over by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -293,6 +293,10 @@ impl Source for KafkaSource {
             return Ok(if self.is_done() { Next::End } else { Next::Idle });
         }
         Ok(Next::Batch(self.batch(byte_count)))
+    }
+
+    fn read_only(&mut self, columns: &BTreeSet<usize>) {
+        self.decoder.rows().read_only(columns);
     }
 }
 

@@ -15,6 +15,7 @@ mod kafka;
 mod load_generator;
 mod options;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
@@ -33,6 +34,11 @@ pub trait Source: Send {
     ///
     /// Errors: what keeps the source from being read at all. It may be opened again from the positions of the last batch.
     fn next(&mut self, timeout: Duration) -> Result<Next, PgError>;
+
+    /// Says which columns will be read: from the next batch on the others may come as `NullArray`s.
+    ///
+    /// Their values are checked all the same, so that which records are rows does not depend on who reads them.
+    fn read_only(&mut self, _columns: &BTreeSet<usize>) {}
 }
 
 /// What [`Source::next`] found.
@@ -49,7 +55,7 @@ pub enum Next {
 /// Rows of a source.
 #[derive(Clone, Debug)]
 pub struct SourceBatch {
-    /// The relation's columns, all of `row_count` rows.
+    /// The relation's columns, all of `row_count` rows. One that is not read may be a `NullArray`.
     pub columns: Vec<ArrayRef>,
     /// The number of rows.
     pub row_count: usize,

@@ -26,6 +26,7 @@ mod snapshot;
 mod timeline;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,9 @@ impl Runtime {
     ///
     /// `positions`, for a source, is how far it has been read with these rows. A relation that no dataflow reads drops its
     /// rows but keeps its positions. After a failure the rows go nowhere; see [`Runtime::failed`].
+    ///
+    /// A column that no dataflow reads may be a `NullArray`. None, and nothing is appended, if one is that is read: a dataflow
+    /// has come that reads more; see [`Runtime::wanted_columns`].
     pub fn append(
         &self,
         relation: ObjectId,
@@ -101,15 +105,23 @@ impl Runtime {
         row_count: usize,
         diffs: Lane<Diff>,
         positions: Option<Positions>,
-    ) -> Timestamp {
+    ) -> Option<Timestamp> {
         debug_assert_eq!(diffs.len(), row_count);
         let mut timeline = self.shared().timeline.lock();
+        if !timeline.are_enough(relation, &columns) {
+            return None;
+        }
         let time = timeline.open_time();
         self.shared().append(&mut timeline, relation, Rows { columns, diffs });
         if let Some(positions) = positions {
             timeline.relation(relation).positions = positions;
         }
-        time
+        Some(time)
+    }
+
+    /// The columns of a relation that some dataflow reads.
+    pub fn wanted_columns(&self, relation: ObjectId) -> BTreeSet<usize> {
+        self.shared().timeline.lock().wanted_columns(relation)
     }
 
     /// Blocks while too many rows wait to be worked in. For source threads, before they read on; returns at once for a
@@ -140,10 +152,16 @@ impl Runtime {
 
     /// For a timer of a few milliseconds: closes the open time if rows wait in it and the dataflows have kept up.
     ///
+    /// While sources bring nothing but large batches, they are catching up, and a time is left open for up to a tenth of a second.
     /// Under load times grow, so that work amortises: with more than one closed time still being worked in, the open one is
     /// closed only once it holds a quarter of a million rows. Also moves on what slow subscribers have left waiting.
     pub fn tick_if_due(&self) {
         self.shared().tick_if_due();
+    }
+
+    /// A source that was catching up has no more rows for now: the time that was left open for them may be closed.
+    pub fn caught_up(&self) {
+        self.shared().caught_up();
     }
 
     /// Starts a dataflow as of a time that is closed for it.
@@ -179,7 +197,8 @@ impl Runtime {
         let backfills = backfilled
             .into_iter()
             .map(|(relation, positions)| {
-                Backfill::new(Arc::clone(shared), Arc::clone(&progress), plan.id, relation, positions, as_of)
+                let columns = plan.source_columns(relation).collect();
+                Backfill::new(Arc::clone(shared), Arc::clone(&progress), plan.id, relation, columns, positions, as_of)
             })
             .collect();
         Ok(Installed { as_of, backfills })

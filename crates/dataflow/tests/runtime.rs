@@ -425,7 +425,7 @@ fn ticks_and_figures_follow_the_rows() {
     let closed = runtime.closed();
     runtime.tick_if_due();
     assert_eq!(runtime.closed(), closed, "nothing was appended");
-    let time = runtime.append(TABLE, columns(&[(1, 1)]), 1, Lane::Constant(1, 1), None);
+    let time = runtime.append(TABLE, columns(&[(1, 1)]), 1, Lane::Constant(1, 1), None).expect("all columns are there");
     assert!(time > closed);
     assert_eq!(rows(&runtime, TABLE_PLAN), [], "the open time is not read");
     assert!(runtime.wait_until(TABLE_PLAN, closed, Duration::from_secs(10)));

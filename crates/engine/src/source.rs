@@ -97,20 +97,31 @@ impl Readers {
         }
         let runtime = self.runtime.clone();
         let counts = Arc::clone(self.counts.lock().entry(source).or_default());
-        let work = Work::new(source, description, None, Arc::clone(&self.decode_errors));
+        let wanted = self.runtime.clone();
+        let work = Work {
+            source,
+            columns: Box::new(move || wanted.wanted_columns(source)),
+            description,
+            to: None,
+            decode_errors: Arc::clone(&self.decode_errors),
+        };
         let started = spawn(format!("source {source}"), source, move |stop, failure| {
             let from = runtime.source_positions(source);
             work.run(stop, failure, from, |batch| {
                 runtime.wait_capacity(source);
                 if stop.load(Ordering::Acquire) {
-                    return false;
+                    return Taken::Refused;
                 }
-                counts.rows.fetch_add(batch.row_count as u64, Ordering::Relaxed);
-                counts.bytes.fetch_add(batch.byte_count as u64, Ordering::Relaxed);
+                let (row_count, byte_count) = (batch.row_count as u64, batch.byte_count as u64);
                 let diffs = Lane::Constant(1, batch.row_count);
-                runtime.append(source, batch.columns, batch.row_count, diffs, Some(batch.positions));
-                true
+                if runtime.append(source, batch.columns, batch.row_count, diffs, Some(batch.positions)).is_none() {
+                    return Taken::TooNarrow;
+                }
+                counts.rows.fetch_add(row_count, Ordering::Relaxed);
+                counts.bytes.fetch_add(byte_count, Ordering::Relaxed);
+                Taken::Whole
             });
+            runtime.caught_up();
         });
         if let Some(reader) = started {
             readers.insert(source, reader);
@@ -120,10 +131,20 @@ impl Readers {
     /// Reads a source again for a dataflow that came later.
     pub(crate) fn backfill(&self, description: SourceDescription, mut backfill: Backfill) {
         let source = backfill.relation;
-        let work = Work::new(source, description, Some(backfill.positions.clone()), Arc::clone(&self.decode_errors));
+        let columns = backfill.columns.clone();
+        let work = Work {
+            source,
+            columns: Box::new(move || columns.clone()),
+            description,
+            to: Some(backfill.positions.clone()),
+            decode_errors: Arc::clone(&self.decode_errors),
+        };
         let started = spawn(format!("backfill {source}"), source, move |stop, failure| {
             let complete = work.run(stop, failure, Positions::new(), |batch| {
-                backfill.append(batch.columns, batch.row_count).is_ok()
+                match backfill.append(batch.columns, batch.row_count) {
+                    Ok(()) => Taken::Whole,
+                    Err(_) => Taken::Refused,
+                }
             });
             if complete {
                 backfill.finish();
@@ -219,31 +240,33 @@ fn spawn(
     }
 }
 
+/// What became of a batch.
+enum Taken {
+    Whole,
+    /// Nobody wants it any more.
+    Refused,
+    /// Meanwhile someone reads a column that it lacks: it has to be decoded again.
+    TooNarrow,
+}
+
 /// One reading of a source.
 struct Work {
     source: ObjectId,
+    /// The columns that are read now.
+    columns: Box<dyn Fn() -> BTreeSet<usize> + Send>,
     description: SourceDescription,
     to: Option<Positions>,
     decode_errors: Arc<DecodeErrors>,
 }
 
 impl Work {
-    fn new(
-        source: ObjectId,
-        description: SourceDescription,
-        to: Option<Positions>,
-        decode_errors: Arc<DecodeErrors>,
-    ) -> Work {
-        Work { source, description, to, decode_errors }
-    }
-
     /// Reads until the end, until told to stop, or until `take` refuses. True if the end was reached.
     fn run(
         &self,
         stop: &AtomicBool,
         failure: &Mutex<Option<PgError>>,
         mut from: Positions,
-        mut take: impl FnMut(SourceBatch) -> bool,
+        mut take: impl FnMut(SourceBatch) -> Taken,
     ) -> bool {
         let mut retry = RETRY_FIRST;
         while !stop.load(Ordering::Acquire) {
@@ -266,18 +289,25 @@ impl Work {
         failure: &Mutex<Option<PgError>>,
         from: &mut Positions,
         retry: &mut Duration,
-        take: &mut impl FnMut(SourceBatch) -> bool,
+        take: &mut impl FnMut(SourceBatch) -> Taken,
     ) -> Result<bool, PgError> {
-        let mut source = connectors::open(&self.description, from, self.to.as_ref())?;
+        let open = |from: &Positions| {
+            let mut source = connectors::open(&self.description, from, self.to.as_ref())?;
+            source.read_only(&(self.columns)());
+            Ok::<_, PgError>(source)
+        };
+        let mut source = open(from)?;
         while !stop.load(Ordering::Acquire) {
             match source.next(PATIENCE)? {
                 Next::Batch(batch) => {
                     for error in &batch.errors {
                         self.decode_errors.add(self.source, error.location.clone(), &error.input, &error.error);
                     }
-                    *from = batch.positions.clone();
-                    if !take(batch) {
-                        return Ok(false);
+                    let positions = batch.positions.clone();
+                    match take(batch) {
+                        Taken::Whole => *from = positions,
+                        Taken::Refused => return Ok(false),
+                        Taken::TooNarrow => source = open(from)?,
                     }
                 }
                 Next::Idle => {}

@@ -280,4 +280,13 @@ impl DataflowPlan {
         }
         ids
     }
+
+    /// The columns of a relation that the plan reads, some perhaps more than once.
+    pub fn source_columns(&self, relation: ObjectId) -> impl Iterator<Item = usize> {
+        let of_node = move |node: &Node| match &node.operator {
+            Operator::Source { relation: other, columns } if *other == relation => columns.clone(),
+            _ => Vec::new(),
+        };
+        self.nodes.iter().flat_map(of_node)
+    }
 }

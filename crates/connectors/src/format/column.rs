@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    ArrayBuilder, ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int16Builder, Int32Builder, Int64Builder,
+    StringBuilder, TimestampMicrosecondBuilder,
 };
 use repr::text::calendar::{days_from_civil, days_in_month};
 use repr::text::{ColumnParser, TimeZone, datetime, json, parse_bool, parse_float, parse_integer};
@@ -19,6 +19,8 @@ pub(super) struct Column {
     name: String,
     sql_type: SqlType,
     builder: Builder,
+    /// Whether its values are read; they are checked in any case.
+    pub(super) is_wanted: bool,
     /// Unescaped strings and arrays in PostgreSQL's spelling, made anew for each value.
     scratch: String,
 }
@@ -50,11 +52,27 @@ impl Column {
             (SqlType::Timestamptz, -1) => Builder::Timestamptz(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
             (sql_type, typmod) => Builder::Other(ColumnParser::new(sql_type, typmod)),
         };
-        Column { name: column.name.clone(), sql_type: column.sql_type.clone(), builder, scratch: String::new() }
+        Column {
+            name: column.name.clone(),
+            sql_type: column.sql_type.clone(),
+            builder,
+            is_wanted: true,
+            scratch: String::new(),
+        }
     }
 
     /// Appends one value. Nothing is appended on an error.
+    #[inline]
     pub(super) fn push(&mut self, field: &Field, record: &str, scratch: &str) -> Result<(), PgError> {
+        // What many records have most of goes straight to its builder.
+        if let (Field::Integer(value, _), Builder::Int8(builder)) = (field, &mut self.builder) {
+            builder.append_value(*value);
+            return Ok(());
+        }
+        self.push_any(field, record, scratch)
+    }
+
+    fn push_any(&mut self, field: &Field, record: &str, scratch: &str) -> Result<(), PgError> {
         match field {
             Field::Null => {
                 self.push_null();
@@ -74,7 +92,7 @@ impl Column {
                 self.scratch = text;
                 pushed
             }
-            Field::Number(range) => self.push_number(&record[range.clone()]),
+            Field::Number(range) | Field::Integer(_, range) => self.push_number(&record[range.clone()]),
             Field::Bool(value) => self.push_bool(*value),
             Field::Nested(range) => self.push_nested(&record[range.clone()]),
         }
@@ -91,7 +109,9 @@ impl Column {
                 if memchr::memchr(0, text.as_bytes()).is_some() {
                     return Err(zero_byte());
                 }
-                builder.append_value(text)
+                if self.is_wanted {
+                    builder.append_value(text)
+                }
             }
             Builder::Int8(builder) => builder.append_value(match plain_integer(text) {
                 Some(value) => value,
@@ -227,14 +247,22 @@ impl Column {
         }
     }
 
+    /// The values so far; starts over, with room for as much again: growing a buffer copies it again and again.
     pub(super) fn finish(&mut self) -> ArrayRef {
         match &mut self.builder {
+            Builder::Text(builder) => {
+                let (row_count, byte_count) = (builder.len(), builder.values_slice().len());
+                let next = StringBuilder::with_capacity(row_count, byte_count + byte_count / 16);
+                Arc::new(std::mem::replace(builder, next).finish())
+            }
+            Builder::Int8(builder) => {
+                let next = Int64Builder::with_capacity(builder.len());
+                Arc::new(std::mem::replace(builder, next).finish())
+            }
             Builder::Bool(builder) => Arc::new(builder.finish()),
             Builder::Int2(builder) => Arc::new(builder.finish()),
             Builder::Int4(builder) => Arc::new(builder.finish()),
-            Builder::Int8(builder) => Arc::new(builder.finish()),
             Builder::Float8(builder) => Arc::new(builder.finish()),
-            Builder::Text(builder) => Arc::new(builder.finish()),
             Builder::Bytea(builder) => Arc::new(builder.finish()),
             Builder::Timestamp(builder) => Arc::new(builder.finish()),
             Builder::Timestamptz(builder) => Arc::new(builder.finish()),

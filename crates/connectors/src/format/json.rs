@@ -3,8 +3,9 @@
 //! Driven by the schema: one pass over the text finds each member's value as a range, and only those a column wants are
 //! looked at again. No tree is built and nothing is allocated for what no column wants.
 //!
-//! Records of one source mostly have the same members in the same order, so the members of the last record are remembered
-//! with the column each meant; a key that stands where it stood before costs one comparison of bytes.
+//! Records of one source mostly have the same members in the same order, written alike. So for each member the bytes that led
+//! to its value in the last record are remembered (`, "price": `) with the column they meant: the same bytes at the same place
+//! cost one comparison, and anything else is taken apart.
 
 use std::ops::Range;
 
@@ -26,9 +27,15 @@ pub(super) const FORMAT: Format = Format {
 struct JsonDecoder {
     rows: Rows,
     names: Vec<String>,
-    /// The keys of the last record in order, as they were written, and the column each means.
-    expected: Vec<(Vec<u8>, Option<usize>)>,
+    /// The members of the last record in order.
+    expected: Vec<Lead>,
     fields: Vec<Field>,
+}
+
+/// What leads to a member's value: from the end of the value before it (or the start of the record) to its own.
+struct Lead {
+    bytes: Vec<u8>,
+    column: Option<usize>,
 }
 
 fn decoder(description: &SourceDescription) -> Result<Box<dyn Decoder>, PgError> {
@@ -82,65 +89,80 @@ impl JsonDecoder {
     /// Finds the fields of the object that `text` is. The error is the byte where it stops being one.
     fn scan(&mut self, text: &str) -> Result<(), usize> {
         let bytes = text.as_bytes();
-        let mut at = expect(bytes, skip_blanks(bytes, 0), b'{')?;
-        at = skip_blanks(bytes, at);
+        let mut at = 0;
         let mut member = 0;
-        if bytes.get(at) == Some(&b'}') {
-            at += 1;
-        } else {
-            loop {
-                at = expect(bytes, skip_blanks(bytes, at), b'"')?;
-                let key_end = string_end(bytes, at)?.0;
-                let column = self.column_of(&text[at..key_end], member);
-                member += 1;
-                at = expect(bytes, skip_blanks(bytes, key_end + 1), b':')?;
-                let (field, end) = value(bytes, skip_blanks(bytes, at))?;
-                if let Some(column) = column {
-                    // A key that comes twice: the last counts, as in PostgreSQL's jsonb.
-                    self.fields[column] = field;
+        loop {
+            let column = match self.expected.get(member) {
+                Some(lead) if bytes[at..].starts_with(&lead.bytes) => {
+                    at = skip_blanks(bytes, at + lead.bytes.len());
+                    lead.column
                 }
-                at = skip_blanks(bytes, end);
-                match bytes.get(at) {
-                    Some(b',') => at += 1,
-                    Some(b'}') => {
-                        at += 1;
+                _ => match self.lead(text, at, member)? {
+                    Some((column, end)) => {
+                        at = end;
+                        column
+                    }
+                    None => {
+                        at = skip_blanks(bytes, skip_blanks(bytes, at) + 1);
                         break;
                     }
-                    _ => return Err(at),
-                }
+                },
+            };
+            let (field, end) = value(bytes, at)?;
+            if let Some(column) = column {
+                // A key that comes twice: the last counts, as in PostgreSQL's jsonb.
+                self.fields[column] = field;
+            }
+            member += 1;
+            at = skip_blanks(bytes, end);
+            match bytes.get(at) {
+                Some(b',') => {}
+                Some(b'}') => break,
+                _ => return Err(at),
             }
         }
-        let end = skip_blanks(bytes, at);
+        let end = skip_blanks(bytes, expect(bytes, at, b'}')?);
         if end == bytes.len() { Ok(()) } else { Err(end) }
     }
 
-    /// The column that the `member`-th key of the record means.
-    #[inline]
-    fn column_of(&mut self, key: &str, member: usize) -> Option<usize> {
-        if let Some((expected, column)) = self.expected.get(member)
-            && expected == key.as_bytes()
-        {
-            return *column;
+    /// Takes apart what leads to the value of the `member`-th member, from `at` on, and remembers it. Gives the column that the
+    /// member's key means and where its value starts; None for an object without members.
+    fn lead(&mut self, text: &str, at: usize, member: usize) -> Result<Option<(Option<usize>, usize)>, usize> {
+        let (bytes, start) = (text.as_bytes(), at);
+        let mut at = skip_blanks(bytes, at);
+        at = skip_blanks(bytes, expect(bytes, at, if member == 0 { b'{' } else { b',' })?);
+        if member == 0 && bytes.get(at) == Some(&b'}') {
+            return Ok(None);
         }
-        self.find_column(key, member)
-    }
-
-    #[cold]
-    fn find_column(&mut self, key: &str, member: usize) -> Option<usize> {
-        let mut name = String::new();
-        // A key with a broken escape is no column's name; the value is checked in any case.
-        let known = unescape(key, &mut name).is_ok();
-        let exact = || self.names.iter().position(|column| *column == name);
-        let folded = || self.names.iter().position(|column| column.eq_ignore_ascii_case(&name));
-        let column = if known { exact().or_else(folded) } else { None };
+        at = expect(bytes, at, b'"')?;
+        let key_end = string_end(bytes, at)?.0;
+        let column = self.column_of(&text[at..key_end]);
+        at = expect(bytes, skip_blanks(bytes, key_end + 1), b':')?;
+        at = skip_blanks(bytes, at);
         // Keys that are data (a map) would make the memory of them grow without end.
         const REMEMBERED_MAX: usize = 1024;
-        if let Some(slot) = self.expected.get_mut(member) {
-            *slot = (key.as_bytes().to_vec(), column);
-        } else if member == self.expected.len() && member < REMEMBERED_MAX {
-            self.expected.push((key.as_bytes().to_vec(), column));
+        const REMEMBERED_BYTES_MAX: usize = 256;
+        if at - start <= REMEMBERED_BYTES_MAX {
+            let lead = Lead { bytes: bytes[start..at].to_vec(), column };
+            if let Some(slot) = self.expected.get_mut(member) {
+                *slot = lead;
+            } else if member == self.expected.len() && member < REMEMBERED_MAX {
+                self.expected.push(lead);
+            }
         }
-        column
+        Ok(Some((column, at)))
+    }
+
+    /// The column that a key, as it is written, means.
+    fn column_of(&self, key: &str) -> Option<usize> {
+        if let Some(column) = self.names.iter().position(|column| column == key) {
+            return Some(column);
+        }
+        let mut name = String::new();
+        // A key with a broken escape is no column's name; the value is checked in any case.
+        unescape(key, &mut name).ok()?;
+        let exact = self.names.iter().position(|column| *column == name);
+        exact.or_else(|| self.names.iter().position(|column| column.eq_ignore_ascii_case(&name)))
     }
 }
 
@@ -162,24 +184,37 @@ fn expect(bytes: &[u8], at: usize, byte: u8) -> Result<usize, usize> {
 fn string_end(bytes: &[u8], at: usize) -> Result<(usize, bool), usize> {
     let mut escaped = false;
     let mut from = at;
-    // Most strings are short: the call to search for the quote would cost more than looking at each byte.
-    for (index, byte) in bytes[at..].iter().take(32).enumerate() {
-        match byte {
-            b'"' => return Ok((at + index, false)),
-            b'\\' => break,
-            _ => from = at + index + 1,
-        }
-    }
     loop {
-        match memchr::memchr2(b'"', b'\\', bytes.get(from..).unwrap_or_default()) {
+        let found = quote_or_escape(bytes, from);
+        match bytes.get(found) {
             None => return Err(bytes.len()),
-            Some(found) if bytes[from + found] == b'"' => return Ok((from + found, escaped)),
-            Some(found) => {
+            Some(b'"') => return Ok((found, escaped)),
+            Some(_) => {
                 escaped = true;
-                from += found + 2;
+                from = found + 2;
             }
         }
     }
+}
+
+/// The first quote or backslash from `at` on, eight bytes at a time: most strings are too short to be worth a call.
+#[inline]
+fn quote_or_escape(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    // The lowest bit set is at the first zero byte of `word`; those above it may be wrong.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    while let Some(Ok(eight)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
+        let word = u64::from_le_bytes(eight);
+        let found = zeros(word ^ ONES * b'"' as u64) | zeros(word ^ ONES * b'\\' as u64);
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'"' | b'\\')) {
+        at += 1;
+    }
+    at
 }
 
 /// The value that starts at `at`, and where it ends.
@@ -195,10 +230,13 @@ fn value(bytes: &[u8], at: usize) -> Result<(Field, usize), usize> {
             let inside: Range<usize> = at + 1..end;
             Ok((if escaped { Field::Escaped(inside) } else { Field::String(inside) }, end + 1))
         }
-        Some(b'-' | b'0'..=b'9') => {
-            let end = number_end(bytes, at)?;
-            Ok((Field::Number(at..end), end))
-        }
+        Some(b'-' | b'0'..=b'9') => match integer(bytes, at) {
+            Some((value, end)) => Ok((Field::Integer(value, at..end), end)),
+            None => {
+                let end = number_end(bytes, at)?;
+                Ok((Field::Number(at..end), end))
+            }
+        },
         Some(b't') => word(b"true", Field::Bool(true)),
         Some(b'f') => word(b"false", Field::Bool(false)),
         Some(b'n') => word(b"null", Field::Null),
@@ -208,6 +246,27 @@ fn value(bytes: &[u8], at: usize) -> Result<(Field, usize), usize> {
         }
         _ => Err(at),
     }
+}
+
+/// The number that starts at `at`, if it is an integer of few digits, and where it ends.
+#[inline]
+fn integer(bytes: &[u8], at: usize) -> Option<(i64, usize)> {
+    const DIGITS_MAX: usize = 18;
+    let start = at + (bytes[at] == b'-') as usize;
+    let mut end = start;
+    let mut value = 0i64;
+    while let Some(digit) = bytes.get(end).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit <= 9) {
+        if end - start == DIGITS_MAX {
+            return None;
+        }
+        value = value * 10 + digit as i64;
+        end += 1;
+    }
+    let is_padded = bytes.get(start) == Some(&b'0') && end > start + 1;
+    if end == start || is_padded || matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
+        return None;
+    }
+    Some((if start > at { -value } else { value }, end))
 }
 
 /// The end of `-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?`.

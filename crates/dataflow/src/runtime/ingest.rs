@@ -1,5 +1,6 @@
 //! Rows on their way into the dataflows: table writes, and the history that a new dataflow reads again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef};
@@ -36,6 +37,8 @@ pub struct Backfill {
     pub relation: ObjectId,
     /// The dataflow that waits for it.
     pub dataflow: ObjectId,
+    /// The columns that it reads; others may be `NullArray`s.
+    pub columns: BTreeSet<usize>,
     /// Where to stop: rows after these positions come by themselves.
     pub positions: Positions,
     shared: Arc<Shared>,
@@ -52,10 +55,11 @@ impl Backfill {
         progress: Arc<Progress>,
         dataflow: ObjectId,
         relation: ObjectId,
+        columns: BTreeSet<usize>,
         positions: Positions,
         as_of: Timestamp,
     ) -> Backfill {
-        Backfill { relation, dataflow, positions, shared, progress, as_of, epoch: 1, epoch_rows: 0, turn: 0 }
+        Backfill { relation, dataflow, columns, positions, shared, progress, as_of, epoch: 1, epoch_rows: 0, turn: 0 }
     }
 
     /// Adds rows of the source, each once. Blocks while the workers' queues are full.

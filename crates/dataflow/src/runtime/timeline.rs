@@ -4,12 +4,14 @@
 //! method of `Shared` that queues commands takes the locked timeline as proof that the order of commands is the order of
 //! decisions.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::DataType;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use plan::dataflow_plan::DataflowPlan;
@@ -25,6 +27,12 @@ use crate::DataflowError;
 
 /// The open time is closed at this many rows even while dataflows lag.
 const TICK_ROWS: usize = 256 * 1024;
+/// A batch this large has more waiting behind it.
+const LARGE_ROWS: usize = 8 * 1024;
+/// While nothing but such batches come, the open time is closed at this many rows only ..
+const CATCH_UP_ROWS: usize = 128 * 1024;
+/// .. or after this long.
+const CATCH_UP_WAIT: Duration = Duration::from_millis(100);
 /// Source threads wait while this many rows are not yet worked in.
 const IN_FLIGHT_ROWS: usize = 512 * 1024;
 /// Writers wait while this many rows are not yet worked in.
@@ -71,6 +79,8 @@ pub(crate) struct Timeline {
     open_rows: usize,
     /// Some of them are acknowledged writes, which the next read must see.
     open_is_written: bool,
+    /// When the first of them came, while all of them are of large batches.
+    catching_up: Option<Instant>,
     /// Relations with small batches that wait for the end of the open time; some may have been sent meanwhile.
     small: Vec<ObjectId>,
     /// Rows of closed times that some dataflow has still to work in.
@@ -88,6 +98,8 @@ pub(crate) struct RelationState {
     pub(crate) positions: Positions,
     /// Dataflows that read it directly.
     readers: usize,
+    /// The columns that they read.
+    wanted: BTreeSet<usize>,
     /// Rows appended, read or not.
     row_count: u64,
     /// Whose turn it is.
@@ -138,6 +150,7 @@ impl Timeline {
             open: 0,
             open_rows: 0,
             open_is_written: false,
+            catching_up: None,
             small: Vec::new(),
             waiting: VecDeque::new(),
             waiting_rows: 0,
@@ -185,7 +198,9 @@ impl Timeline {
         workers: usize,
     ) -> Arc<Progress> {
         for relation in plan.sources() {
-            self.relation(relation).readers += 1;
+            let state = self.relation(relation);
+            state.readers += 1;
+            state.wanted.extend(plan.source_columns(relation));
         }
         let frontiers = (0..workers).map(|_| AtomicU64::new(0)).collect();
         let progress = Arc::new(Progress { frontiers, ended: AtomicBool::new(false) });
@@ -205,10 +220,24 @@ impl Timeline {
         let Some(dataflow) = self.dataflows.remove(&id) else { return false };
         dataflow.progress.ended.store(true, Ordering::Release);
         for relation in dataflow.plan.sources() {
+            let others = self.dataflows.values().flat_map(|dataflow| dataflow.plan.source_columns(relation));
+            let wanted = others.collect();
             let state = self.relation(relation);
             state.readers = state.readers.saturating_sub(1);
+            state.wanted = wanted;
         }
         true
+    }
+
+    /// Whether rows with these columns have all that is read of the relation: a column that was not decoded is a `NullArray`.
+    pub(crate) fn are_enough(&self, relation: ObjectId, columns: &[ArrayRef]) -> bool {
+        let has = |column: &usize| columns.get(*column).is_some_and(|column| *column.data_type() != DataType::Null);
+        self.relations.get(&relation).is_none_or(|relation| relation.wanted.iter().all(has))
+    }
+
+    /// The columns of the relation that some dataflow reads.
+    pub(crate) fn wanted_columns(&self, relation: ObjectId) -> BTreeSet<usize> {
+        self.relations.get(&relation).map(|relation| relation.wanted.clone()).unwrap_or_default()
     }
 
     /// The earliest time some dataflow still works on, leaving out those that have not caught up with their own start: a
@@ -236,6 +265,11 @@ impl Timeline {
     /// Whether there is something to close, and at most one closed time is still being worked in or rows get too many.
     fn is_tick_due(&self) -> bool {
         let is_wanted = self.open_rows > 0 || self.open_is_written;
+        // A source that is behind is only further behind if each of its batches is worked in by itself.
+        let may_grow = self.open_rows < CATCH_UP_ROWS && !self.open_is_written;
+        if may_grow && self.catching_up.is_some_and(|since| since.elapsed() < CATCH_UP_WAIT) {
+            return false;
+        }
         is_wanted && (self.open_rows >= TICK_ROWS || self.settled_frontier() > self.previous)
     }
 
@@ -342,6 +376,11 @@ impl Shared {
         } else {
             self.send_rows(timeline, relation, rows);
         }
+        if row_count < LARGE_ROWS {
+            timeline.catching_up = None;
+        } else if timeline.open_rows == 0 {
+            timeline.catching_up = Some(Instant::now());
+        }
         timeline.open_rows += row_count;
     }
 
@@ -398,6 +437,7 @@ impl Shared {
         timeline.previous = timeline.closed;
         timeline.closed = time;
         timeline.open_is_written = false;
+        timeline.catching_up = None;
         if timeline.open_rows > 0 {
             timeline.waiting.push_back((time, timeline.open_rows));
             timeline.waiting_rows += timeline.open_rows;
@@ -434,6 +474,13 @@ impl Shared {
         if !timeline.open_is_written {
             self.is_close_wanted.store(false, Ordering::SeqCst);
         }
+    }
+
+    /// See [`super::Runtime::caught_up`].
+    pub(crate) fn caught_up(&self) {
+        let mut timeline = self.timeline.lock();
+        timeline.catching_up = None;
+        self.close_if_due(&mut timeline);
     }
 
     /// Closes the open time if a read must see it; returns the last closed time.

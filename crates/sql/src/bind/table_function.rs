@@ -154,17 +154,18 @@ impl Binder<'_> {
         let time = self.bind_expr(args[1], &over, Clause::FromFunction)?;
         let time = match time.sql_type {
             SqlType::Timestamp | SqlType::Timestamptz => time,
+            SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => time,
             SqlType::Date => cast(time, &SqlType::Timestamp, -1, CastContext::Implicit)?,
             other => {
                 return Err(PgError::new(
                     SqlState::DATATYPE_MISMATCH,
-                    format!("{function} needs a column of type timestamp, not {}", other.sql_name()),
+                    format!("{function} needs a time column of a timestamp or integer type, not {}", other.sql_name()),
                 ));
             }
         };
         let mut lengths = Vec::new();
         for arg in &args[2..] {
-            lengths.push(self.window_length(arg, function)?);
+            lengths.push(self.window_length(arg, &time.sql_type, function)?);
         }
         let (slide, size, offset) = match lengths.as_slice() {
             [size] => (*size, *size, 0),
@@ -177,8 +178,9 @@ impl Binder<'_> {
             let message = format!("{function} needs a size greater than zero");
             return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
         }
-        if size / slide > 10_000 {
-            let message = format!("{function} would put each row into {} windows", size / slide);
+        let windows = (size - 1) / slide + 1;
+        if windows > 10_000 {
+            let message = format!("{function} would put each row into {windows} windows");
             return Err(PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
         }
 
@@ -234,21 +236,45 @@ impl Binder<'_> {
         }
     }
 
-    /// A constant interval in microseconds.
-    fn window_length(&self, expr: &ast::Expr, function: &str) -> Result<i64, PgError> {
+    /// A constant in the unit of the time column: an integer for an integer, an interval in microseconds for a timestamp.
+    fn window_length(&self, expr: &ast::Expr, time: &SqlType, function: &str) -> Result<i64, PgError> {
         let typed = self.bind_expr(expr, &Env::Root, Clause::FromFunction)?;
-        let typed = cast(typed, &SqlType::Interval, -1, CastContext::Implicit)?;
-        match constant(&typed.expr)? {
-            Some(ScalarValue::IntervalMonthDayNano(Some(length))) if length.months == 0 => {
-                Ok(i64::from(length.days) * 86_400_000_000 + length.nanoseconds / 1_000)
+        let invalid = |message: String| Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        if !matches!(time, SqlType::Int2 | SqlType::Int4 | SqlType::Int8) {
+            if matches!(typed.sql_type, SqlType::Int2 | SqlType::Int4 | SqlType::Int8) {
+                return Err(mixed(function, time, "an interval", &typed.sql_type));
             }
-            Some(ScalarValue::IntervalMonthDayNano(Some(_))) => Err(PgError::new(
-                SqlState::INVALID_PARAMETER_VALUE,
-                format!("{function} needs an interval of days or less: months differ in length"),
-            )),
-            _ => Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, format!("{function} needs a constant interval"))),
+            let typed = cast(typed, &SqlType::Interval, -1, CastContext::Implicit)?;
+            return match constant(&typed.expr)? {
+                Some(ScalarValue::IntervalMonthDayNano(Some(length))) if length.months == 0 => {
+                    Ok(i64::from(length.days) * 86_400_000_000 + length.nanoseconds / 1_000)
+                }
+                Some(ScalarValue::IntervalMonthDayNano(Some(_))) => {
+                    invalid(format!("{function} needs an interval of days or less: months differ in length"))
+                }
+                _ => invalid(format!("{function} needs a constant interval")),
+            };
+        }
+        match &typed.sql_type {
+            SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Unknown => {}
+            other => return Err(mixed(function, time, "an integer", other)),
+        }
+        let typed = cast(typed, &SqlType::Int8, -1, CastContext::Implicit)?;
+        match constant(&typed.expr)? {
+            Some(ScalarValue::Int64(Some(length))) => Ok(length),
+            _ => invalid(format!("{function} needs a constant integer")),
         }
     }
+}
+
+/// A window's length that does not fit the time column it is measured on.
+fn mixed(function: &str, time: &SqlType, wanted: &str, given: &SqlType) -> PgError {
+    let message = format!(
+        "{function} over a column of type {} needs {wanted} as size, not {}",
+        time.sql_name(),
+        given.sql_name()
+    );
+    PgError::new(SqlState::DATATYPE_MISMATCH, message)
 }
 
 /// The list that `generate_series(start, stop [, step])` runs through, of bigint, and the type of its elements in SQL.

@@ -1,16 +1,20 @@
 //! The kernels of TUMBLE and HOP: which windows a moment falls into.
 //!
-//! Windows start at `offset + n * slide` microseconds after the epoch and are `size` long. All of them take
-//! `(moment, slide, size, offset)`, the last three as bigint literals, so that a plan can read a window's shape off the call.
-//! Arithmetic wraps only within an hour of the ends of an `i64`, which PostgreSQL's timestamps do not reach.
+//! Windows start at `offset + n * slide` and are `size` long. All kernels take `(moment, slide, size, offset)`, the last
+//! three as bigint literals, so that a plan can read a window's shape off the call. They count in the moment's own unit:
+//! microseconds after the epoch for a timestamp, ones for an integer. A window that begins or ends where the moment's type
+//! does not reach is an error of its row.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, TimestampMicrosecondArray};
-use datafusion::arrow::buffer::OffsetBuffer;
-use datafusion::arrow::datatypes::{DataType, Field, TimestampMicrosecondType};
-use datafusion::common::{Result, ScalarValue, exec_err};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray};
+use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Field, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use repr::{PgError, SqlState};
 
 /// Which question a [`WindowFunction`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,69 +65,128 @@ impl ScalarUDFImpl for WindowFunction {
             ColumnarValue::Scalar(ScalarValue::Int64(Some(value))) => Ok(*value),
             _ => exec_err!("{} needs constant window lengths", self.name()),
         };
-        let (slide, size, offset) = (parameter(1)?, parameter(2)?, parameter(3)?);
-        if slide <= 0 || size <= 0 {
+        let shape = Shape { slide: parameter(1)?, size: parameter(2)?, offset: parameter(3)? };
+        if shape.slide <= 0 || shape.size <= 0 {
             return exec_err!("{} needs lengths greater than zero", self.name());
         }
         let moments = args.args[0].to_array(args.number_rows)?;
-        let Some(moments) = moments.as_primitive_opt::<TimestampMicrosecondType>() else {
-            return exec_err!("{} needs a timestamp, not {}", self.name(), moments.data_type());
+        let result = match moments.data_type() {
+            DataType::Int16 => shape.windows::<Int16Type>(self.part, moments.as_primitive(), "smallint"),
+            DataType::Int32 => shape.windows::<Int32Type>(self.part, moments.as_primitive(), "integer"),
+            DataType::Int64 => shape.windows::<Int64Type>(self.part, moments.as_primitive(), "bigint"),
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                shape.windows::<TimestampMicrosecondType>(self.part, moments.as_primitive(), "timestamp")
+            }
+            other => return exec_err!("{} has no windows over {other}", self.name()),
         };
-        let zone = moments.data_type().clone();
-        let result: ArrayRef = match self.part {
-            WindowPart::TumbleStart => Arc::new(
-                moments
-                    .unary::<_, TimestampMicrosecondType>(|moment| last_start(moment, slide, offset))
-                    .with_data_type(zone),
-            ),
-            WindowPart::End => Arc::new(
-                moments.unary::<_, TimestampMicrosecondType>(|moment| moment.wrapping_add(size)).with_data_type(zone),
-            ),
-            WindowPart::HopStarts => Arc::new(hop_starts(moments, slide, size, offset)?),
-        };
-        Ok(ColumnarValue::Array(result))
+        result.map(ColumnarValue::Array)
     }
 }
 
-/// The latest window start at or before `moment`.
-fn last_start(moment: i64, slide: i64, offset: i64) -> i64 {
-    moment.wrapping_sub(moment.wrapping_sub(offset).rem_euclid(slide))
-}
-
-fn hop_starts(
-    moments: &PrimitiveArray<TimestampMicrosecondType>,
+/// How windows lie: one starts every `slide`, at `offset` among others, each is `size` long.
+#[derive(Clone, Copy)]
+struct Shape {
     slide: i64,
     size: i64,
     offset: i64,
-) -> Result<ListArray> {
-    let mut starts: Vec<i64> = Vec::new();
-    let mut lengths = Vec::with_capacity(moments.len());
-    for moment in moments.iter() {
-        let before = starts.len();
-        if let Some(moment) = moment {
-            let last = last_start(moment, slide, offset);
-            // Windows that start at `last - k * slide` still hold the moment while it is less than `size` after them.
-            let within = moment.wrapping_sub(last);
-            if within < size {
-                let count = (size - within - 1) / slide;
-                starts.extend((0..=count).rev().map(|k| last.wrapping_sub(k * slide)));
+}
+
+impl Shape {
+    /// The part of each moment's windows; `name` is what PostgreSQL calls the type.
+    fn windows<T>(self, part: WindowPart, moments: &PrimitiveArray<T>, name: &'static str) -> Result<ArrayRef>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: Into<i64> + TryFrom<i64>,
+    {
+        let narrow = |moment: Option<i64>| {
+            moment.and_then(|moment| T::Native::try_from(moment).ok()).ok_or_else(|| out_of_range(name))
+        };
+        // The type again, because it may have a time zone.
+        let data_type = moments.data_type().clone();
+        Ok(match part {
+            WindowPart::TumbleStart => {
+                let starts = moments.try_unary::<_, T, _>(|moment| narrow(self.last_start(moment.into())))?;
+                Arc::new(starts.with_data_type(data_type))
             }
-        }
-        lengths.push(starts.len() - before);
+            WindowPart::End => {
+                let ends = moments.try_unary::<_, T, _>(|start| narrow(start.into().checked_add(self.size)))?;
+                Arc::new(ends.with_data_type(data_type))
+            }
+            WindowPart::HopStarts => {
+                let mut starts: Vec<T::Native> = Vec::with_capacity(moments.len() * self.most_windows());
+                let mut lengths = Vec::with_capacity(moments.len());
+                for moment in moments.iter() {
+                    let before = starts.len();
+                    if let Some(moment) = moment {
+                        self.hop_starts(moment.into(), |start| narrow(start).map(|start| starts.push(start)))?;
+                    }
+                    lengths.push(starts.len() - before);
+                }
+                let values = PrimitiveArray::<T>::new(ScalarBuffer::from(starts), None);
+                let values = Arc::new(values.with_data_type(data_type.clone()));
+                let field = Arc::new(Field::new_list_field(data_type, true));
+                let offsets = OffsetBuffer::from_lengths(lengths);
+                Arc::new(ListArray::try_new(field, offsets, values, moments.nulls().cloned())?)
+            }
+        })
     }
-    let data_type = moments.data_type().clone();
-    let values = TimestampMicrosecondArray::from(starts).with_data_type(data_type.clone());
-    let field = Arc::new(Field::new_list_field(data_type, true));
-    Ok(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), Arc::new(values), moments.nulls().cloned())?)
+
+    /// The windows that can hold one moment, as far as memory is worth setting aside for them.
+    fn most_windows(self) -> usize {
+        ((self.size - 1) / self.slide + 1).min(64) as usize
+    }
+
+    /// How far `moment` is into the latest window that starts at or before it.
+    #[inline]
+    fn within(self, moment: i64) -> i64 {
+        // Both remainders are less than a slide, so that their difference cannot overflow.
+        let difference = moment.rem_euclid(self.slide) - self.offset.rem_euclid(self.slide);
+        if difference < 0 { difference + self.slide } else { difference }
+    }
+
+    /// The latest window start at or before `moment`; None before the first number there is.
+    #[inline]
+    fn last_start(self, moment: i64) -> Option<i64> {
+        moment.checked_sub(self.within(moment))
+    }
+
+    /// The starts of the windows that hold `moment`, earliest first; None for one before the first number there is.
+    #[inline]
+    fn hop_starts(self, moment: i64, mut take: impl FnMut(Option<i64>) -> Result<()>) -> Result<()> {
+        let within = self.within(moment);
+        if within >= self.size {
+            return Ok(());
+        }
+        let last = moment.checked_sub(within);
+        // A window that starts `k` slides earlier still holds the moment while it is less than `size` after its start.
+        let count = (self.size - within - 1) / self.slide;
+        (0..=count).rev().try_for_each(|k| take(last.and_then(|last| last.checked_sub(k * self.slide))))
+    }
+}
+
+fn out_of_range(type_name: &str) -> DataFusionError {
+    let state = match type_name {
+        "timestamp" => SqlState::DATETIME_FIELD_OVERFLOW,
+        _ => SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+    };
+    DataFusionError::External(Box::new(PgError::new(state, format!("{type_name} out of range"))))
 }
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::Int64Array;
+
     use super::*;
 
     fn hops(moment: i64, slide: i64, size: i64, offset: i64) -> Vec<i64> {
-        let list = hop_starts(&TimestampMicrosecondArray::from(vec![moment]), slide, size, offset).unwrap();
-        list.value(0).as_primitive::<TimestampMicrosecondType>().values().to_vec()
+        let moments = Int64Array::from(vec![moment]);
+        let list =
+            Shape { slide, size, offset }.windows::<Int64Type>(WindowPart::HopStarts, &moments, "bigint").unwrap();
+        list.as_list::<i32>().value(0).as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    fn last_start(moment: i64, slide: i64, offset: i64) -> Option<i64> {
+        Shape { slide, size: slide, offset }.last_start(moment)
     }
 
     #[test]
@@ -144,8 +207,25 @@ mod tests {
 
     #[test]
     fn starts_before_the_epoch_round_down() {
-        assert_eq!(last_start(-1, 10, 0), -10);
-        assert_eq!(last_start(-10, 10, 0), -10);
-        assert_eq!(last_start(13, 10, 4), 4);
+        assert_eq!(last_start(-1, 10, 0), Some(-10));
+        assert_eq!(last_start(-10, 10, 0), Some(-10));
+        assert_eq!(last_start(13, 10, 4), Some(4));
+    }
+
+    #[test]
+    fn the_ends_of_a_type_are_errors_and_nothing_else_is() {
+        assert_eq!(last_start(i64::MIN + 1, 10, 0), None);
+        assert_eq!(last_start(i64::MIN, 2, 0), Some(i64::MIN));
+        assert_eq!(last_start(i64::MAX, i64::MAX, i64::MIN), Some(i64::MAX - 1));
+        let windows = |part, moment: i16| {
+            let moments = PrimitiveArray::<Int16Type>::from(vec![Some(moment), None]);
+            Shape { slide: 10, size: 30, offset: 0 }.windows::<Int16Type>(part, &moments, "smallint")
+        };
+        for part in [WindowPart::TumbleStart, WindowPart::HopStarts] {
+            assert!(windows(part, i16::MIN).is_err());
+            assert!(windows(part, i16::MAX).unwrap().is_null(1));
+        }
+        assert!(windows(WindowPart::End, 32_760).is_err());
+        assert!(windows(WindowPart::End, 32_737).is_ok());
     }
 }
