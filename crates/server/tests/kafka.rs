@@ -13,7 +13,7 @@ mod server;
 use std::time::{Duration, Instant};
 
 use ask::{becomes, eventually, failure, rows, run, scalar};
-use kafka::{Broker, broker, produce};
+use kafka::{Broker, broker, produce, wait};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use server::Server;
 use tokio_postgres::Client;
@@ -361,7 +361,7 @@ async fn broken_messages_are_told_and_the_rest_goes_on() {
     );
     // A message without a value, as compacted topics have them.
     producer.send(BaseRecord::<[u8], [u8]>::to("broken").partition(1).key(b"key")).expect("it is sent");
-    producer.flush(Duration::from_secs(10)).expect("the broker takes it");
+    wait(&producer);
     let dir = tempfile::TempDir::new().expect("a temporary directory");
     let server = Server::start_in(dir.path(), &[]);
     let client = server.connect().await;

@@ -128,7 +128,16 @@ pub(crate) fn produce(producer: &BaseProducer, topic: &str, partition: i32, mess
         let record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(message.as_ref());
         producer.send(record).unwrap_or_else(|(error, _)| panic!("{error}"));
     }
-    producer.flush(Duration::from_secs(30)).expect("the broker takes the messages");
+    wait(producer);
+}
+
+/// Waits until the broker has all that was sent; `flush` would look only ten times a second.
+pub(crate) fn wait(producer: &BaseProducer) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while producer.in_flight_count() > 0 {
+        assert!(Instant::now() < deadline, "the broker does not take the messages");
+        producer.poll(Duration::from_millis(2));
+    }
 }
 
 /// Starts `scripts/kafka run` on a thread of its own.
