@@ -1,11 +1,12 @@
 //! Questions that many tests ask: one value, all rows, and something that comes true by and by.
 
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// The first value of the first row, `NULL` for NULL.
-#[allow(dead_code)] // Each test binary compiles this file; not each one asks everything.
 pub(crate) async fn scalar(client: &Client, sql: &str) -> String {
     let rows = rows(client, sql).await;
     let row = rows.first().unwrap_or_else(|| panic!("no row: {sql}"));
@@ -13,7 +14,6 @@ pub(crate) async fn scalar(client: &Client, sql: &str) -> String {
 }
 
 /// Every row as text, columns between bars, in sorted order.
-#[allow(dead_code)]
 pub(crate) async fn rows(client: &Client, sql: &str) -> Vec<String> {
     let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
     let mut rows: Vec<String> = messages
@@ -31,13 +31,11 @@ pub(crate) async fn rows(client: &Client, sql: &str) -> Vec<String> {
 }
 
 /// Runs statements that must succeed.
-#[allow(dead_code)]
 pub(crate) async fn run(client: &Client, sql: &str) {
     client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
 }
 
 /// The SQLSTATE and the message of a statement that must fail.
-#[allow(dead_code)]
 pub(crate) async fn failure(client: &Client, sql: &str) -> (String, String) {
     let error = match client.simple_query(sql).await {
         Ok(_) => panic!("succeeded: {sql}"),
@@ -48,7 +46,6 @@ pub(crate) async fn failure(client: &Client, sql: &str) -> (String, String) {
 }
 
 /// Waits until a query has this answer, as [`rows`] gives it.
-#[allow(dead_code)]
 pub(crate) async fn becomes(client: &Client, sql: &str, expected: &[&str]) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -62,7 +59,6 @@ pub(crate) async fn becomes(client: &Client, sql: &str, expected: &[&str]) {
 }
 
 /// Waits for something that another task brings about.
-#[allow(dead_code)]
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {

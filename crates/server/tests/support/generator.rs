@@ -6,12 +6,12 @@
 use std::fmt::Write;
 
 /// One world: statements that make the tables, queries over them, and changes to them. The last changes delete everything.
-pub struct World {
-    pub seed: u64,
-    pub tables: Vec<String>,
-    pub schema: Vec<String>,
-    pub queries: Vec<String>,
-    pub changes: Vec<String>,
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) tables: Vec<String>,
+    pub(crate) schema: Vec<String>,
+    pub(crate) queries: Vec<String>,
+    pub(crate) changes: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -35,7 +35,7 @@ const TYPES: [Type; 6] = [Type::Int, Type::Bigint, Type::Text, Type::Numeric, Ty
 const CHANGES: usize = 6;
 
 impl World {
-    pub fn new(seed: u64, query_count: usize) -> World {
+    pub(crate) fn new(seed: u64, query_count: usize) -> World {
         let mut random = Random(seed);
         let tables: Vec<String> = (0..3).map(|table| format!("t{table}")).collect();
         let schema = tables.iter().enumerate().map(|(index, table)| create_table(table, index == 0)).collect();

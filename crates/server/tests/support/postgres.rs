@@ -1,5 +1,7 @@
 //! Real PostgreSQL 15 to compare with: a cluster in a temporary directory, on a free port, thrown away at the end.
 
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

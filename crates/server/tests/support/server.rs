@@ -1,5 +1,7 @@
 //! A server under test: the built `tidewater` binary on free ports, with a data directory of its own.
 
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +14,6 @@ use tokio_postgres::{Client, NoTls};
 pub(crate) struct Server {
     child: Child,
     pub(crate) pg_port: u16,
-    #[allow(dead_code)] // Each test binary compiles this file; not each one looks at HTTP.
     pub(crate) http_port: u16,
     /// Removed with the server, unless the directory was given.
     _own_dir: Option<TempDir>,
@@ -54,19 +55,16 @@ impl Server {
     }
 
     /// A session.
-    #[allow(dead_code)]
     pub(crate) async fn connect(&self) -> Client {
         connect(&self.connection_string()).await
     }
 
     /// Sends SIGTERM and waits for the end.
-    #[allow(dead_code)]
     pub(crate) fn terminate(self) -> ExitStatus {
         self.stop_with(libc::SIGTERM)
     }
 
     /// Sends a signal and waits for the end.
-    #[allow(dead_code)]
     pub(crate) fn stop_with(mut self, signal: i32) -> ExitStatus {
         // SAFETY: kill has no memory to get wrong, and the child has not been waited for, so its id is still its own.
         unsafe { libc::kill(self.child.id() as i32, signal) };
@@ -81,13 +79,11 @@ impl Server {
     }
 
     /// Ends it with SIGKILL, as a crash would.
-    #[allow(dead_code)]
     pub(crate) fn kill(self) {
         self.stop_with(libc::SIGKILL);
     }
 
     /// The bytes of memory the process has in use now.
-    #[allow(dead_code)]
     pub(crate) fn resident_bytes(&self) -> u64 {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).expect("the process runs");
         let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number of pages");
@@ -95,7 +91,6 @@ impl Server {
     }
 
     /// Whether the process still runs.
-    #[allow(dead_code)]
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -120,7 +115,6 @@ pub(crate) async fn connect(connection_string: &str) -> Client {
 }
 
 /// The repository's root.
-#[allow(dead_code)]
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
 }

@@ -1,5 +1,7 @@
 //! The Postgres wire spoken by hand, for what no driver would say.
 
+#![allow(dead_code, reason = "each test that includes this uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
