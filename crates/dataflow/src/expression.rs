@@ -165,7 +165,7 @@ impl RowFunction {
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.0).collect();
         let kept = BooleanArray::from_iter((0..rows.len()).map(|row| Some(!failed.contains(&row))));
         if let Some(mask) = mask {
-            let mask = prep_null_mask_filter(&mask);
+            let mask = if mask.null_count() > 0 { prep_null_mask_filter(&mask) } else { mask };
             whole = whole.iter().map(|column| filter_column(column, &mask)).collect();
         }
         rows.columns = whole;

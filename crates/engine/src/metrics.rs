@@ -73,6 +73,10 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
         samples.object(MetricKind::Counter, "tidewater_dataflow_rows_in_total", help, dataflow.id, dataflow.rows_in as f64);
     }
     for dataflow in &dataflows {
+        let help = "Updates that the object has put out, rows taken back included.";
+        samples.object(MetricKind::Counter, "tidewater_dataflow_rows_out_total", help, dataflow.id, dataflow.rows_out as f64);
+    }
+    for dataflow in &dataflows {
         let help = "How far the object's frontier is behind the last closed time, in milliseconds.";
         samples.object(MetricKind::Gauge, "tidewater_frontier_lag_ms", help, dataflow.id, dataflow.lag_ms as f64);
     }

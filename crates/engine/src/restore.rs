@@ -1,7 +1,7 @@
 //! A restart: every stored object is bound and planned again from its text, tables get their rows back.
 //!
 //! Objects come in the order of their ids, so each finds what it was made from. Views recompute from tables and sources;
-//! reads of them wait until they have caught up.
+//! reads of them wait until they have caught up, those over sources until what the sources hold has been read again.
 
 use std::sync::Arc;
 

@@ -96,6 +96,7 @@ impl Reading<'_> {
             }
             self.check_pending(relation)?;
         }
+        self.shared.readers.loaded(&self.sources_below(&peeked)).await?;
         let answers = if targets.is_empty() { Vec::new() } else { self.shared.runtime.peek(targets).answers };
         for (scan, answer) in peeked.into_iter().zip(answers) {
             let answer = answer.await.map_err(|_| self.unanswered())??;
@@ -113,6 +114,16 @@ impl Reading<'_> {
             scan.slot.fill(ScanRows::Batches(batches));
         }
         Ok(())
+    }
+
+    /// The sources and tables that the relations of `scans` are computed from.
+    fn sources_below(&self, scans: &[&Scan]) -> BTreeSet<ObjectId> {
+        let dataflows = self.shared.dataflows.read();
+        let mut found = BTreeSet::new();
+        for scan in scans {
+            base_relations(&dataflows, scan.slot.relation, &mut found);
+        }
+        found
     }
 
     fn unanswered(&self) -> PgError {
@@ -149,6 +160,7 @@ impl Reading<'_> {
         schema: &SchemaRef,
     ) -> Result<ScanRows, PgError> {
         let to = if self.shared.readers.is_reading(id) {
+            self.shared.readers.loaded(&BTreeSet::from([id])).await?;
             self.shared.runtime.source_positions(id)
         } else {
             let description = description.clone();

@@ -29,6 +29,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use parking_lot::Mutex;
 use repr::source::{Positions, SourceDescription};
 use repr::{Lane, ObjectId, PgError};
+use tokio::sync::watch;
 
 use crate::errors::DecodeErrors;
 use crate::read::batch;
@@ -55,6 +56,8 @@ struct Reader {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
     failure: Arc<Mutex<Option<PgError>>>,
+    /// Whether all that the source held when reading began has been read. A backfill's dataflow knows it by itself.
+    loaded: watch::Receiver<bool>,
 }
 
 /// What a source has given since the start.
@@ -98,16 +101,15 @@ impl Readers {
         let runtime = self.runtime.clone();
         let counts = Arc::clone(self.counts.lock().entry(source).or_default());
         let wanted = self.runtime.clone();
-        let work = Work {
+        let mut work = Work {
             source,
             columns: Box::new(move || wanted.wanted_columns(source)),
             description,
             to: None,
             decode_errors: Arc::clone(&self.decode_errors),
         };
-        let started = spawn(format!("source {source}"), source, move |stop, failure| {
-            let from = runtime.source_positions(source);
-            work.run(stop, failure, from, |batch| {
+        let started = spawn(format!("source {source}"), source, move |stop, failure, loaded| {
+            let mut take = |batch: SourceBatch| {
                 runtime.wait_capacity(source);
                 if stop.load(Ordering::Acquire) {
                     return Taken::Refused;
@@ -120,7 +122,16 @@ impl Readers {
                 counts.rows.fetch_add(row_count, Ordering::Relaxed);
                 counts.bytes.fetch_add(byte_count, Ordering::Relaxed);
                 Taken::Whole
-            });
+            };
+            // First what is there now: until that is read, the source's views have no answer.
+            work.to = work.latest(stop, failure);
+            if work.to.is_none() || !work.run(stop, failure, runtime.source_positions(source), &mut take) {
+                return;
+            }
+            runtime.tick();
+            loaded.send_replace(true);
+            work.to = None;
+            work.run(stop, failure, runtime.source_positions(source), &mut take);
             runtime.caught_up();
         });
         if let Some(reader) = started {
@@ -139,7 +150,7 @@ impl Readers {
             to: Some(backfill.positions.clone()),
             decode_errors: Arc::clone(&self.decode_errors),
         };
-        let started = spawn(format!("backfill {source}"), source, move |stop, failure| {
+        let started = spawn(format!("backfill {source}"), source, move |stop, failure, _| {
             let complete = work.run(stop, failure, Positions::new(), |batch| {
                 match backfill.append(batch.columns, batch.row_count) {
                     Ok(()) => Taken::Whole,
@@ -153,6 +164,28 @@ impl Readers {
         let mut backfills = self.backfills.lock();
         backfills.retain(|reader| !reader.thread.is_finished());
         backfills.extend(started);
+    }
+
+    /// Waits until all of `sources` that are being read have been read up to where they ended when that began: at the first
+    /// view over them, and again after a restart.
+    ///
+    /// Errors: why a source cannot be read, if it cannot.
+    pub(crate) async fn loaded(&self, sources: &BTreeSet<ObjectId>) -> Result<(), PgError> {
+        for source in sources {
+            let reader = self.readers.lock().get(source).map(|reader| (reader.loaded.clone(), Arc::clone(&reader.failure)));
+            let Some((mut loaded, failure)) = reader else { continue };
+            while !*loaded.borrow_and_update() {
+                if let Some(error) = failure.lock().clone() {
+                    return Err(error.with_detail("What the source held when the server began to read it is not read yet."));
+                }
+                // A reader that was stopped says nothing more, and one that fails says it in `failure`.
+                match tokio::time::timeout(PATIENCE, loaded.changed()).await {
+                    Ok(Err(_)) => break,
+                    Ok(Ok(())) | Err(_) => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a source is being read, or has been read to its end.
@@ -226,13 +259,14 @@ fn stop(readers: Vec<Reader>) {
 fn spawn(
     name: String,
     source: ObjectId,
-    body: impl FnOnce(&AtomicBool, &Mutex<Option<PgError>>) + Send + 'static,
+    body: impl FnOnce(&AtomicBool, &Mutex<Option<PgError>>, &watch::Sender<bool>) + Send + 'static,
 ) -> Option<Reader> {
     let stop = Arc::new(AtomicBool::new(false));
     let failure = Arc::new(Mutex::new(None));
     let (stopped, failed) = (Arc::clone(&stop), Arc::clone(&failure));
-    match std::thread::Builder::new().name(name).spawn(move || body(&stopped, &failed)) {
-        Ok(thread) => Some(Reader { source, stop, thread, failure }),
+    let (is_loaded, loaded) = watch::channel(false);
+    match std::thread::Builder::new().name(name).spawn(move || body(&stopped, &failed, &is_loaded)) {
+        Ok(thread) => Some(Reader { source, stop, thread, failure, loaded }),
         Err(error) => {
             tracing::error!("no thread to read source {source}: {error}");
             None
@@ -268,10 +302,27 @@ impl Work {
         mut from: Positions,
         mut take: impl FnMut(SourceBatch) -> Taken,
     ) -> bool {
+        let complete =
+            self.until_it_works(stop, failure, |retry| self.read(stop, failure, &mut from, retry, &mut take));
+        complete.unwrap_or(false)
+    }
+
+    /// Where the source ends now; None if told to stop before it says so.
+    fn latest(&self, stop: &AtomicBool, failure: &Mutex<Option<PgError>>) -> Option<Positions> {
+        self.until_it_works(stop, failure, |_| connectors::latest(&self.description))
+    }
+
+    /// Tries again and again, slower each time, until told to stop. `step` may start the waits anew.
+    fn until_it_works<T>(
+        &self,
+        stop: &AtomicBool,
+        failure: &Mutex<Option<PgError>>,
+        mut step: impl FnMut(&mut Duration) -> Result<T, PgError>,
+    ) -> Option<T> {
         let mut retry = RETRY_FIRST;
         while !stop.load(Ordering::Acquire) {
-            match self.read(stop, failure, &mut from, &mut retry, &mut take) {
-                Ok(complete) => return complete,
+            match step(&mut retry) {
+                Ok(done) => return Some(done),
                 Err(error) => {
                     tracing::warn!("source {}: {error}; trying again in {retry:?}", self.source);
                     *failure.lock() = Some(error);
@@ -280,7 +331,7 @@ impl Work {
                 }
             }
         }
-        false
+        None
     }
 
     fn read(

@@ -25,6 +25,8 @@ pub struct DataflowStats {
     pub lag_ms: u64,
     /// Updates of sources and tables that it was given, history included.
     pub rows_in: u64,
+    /// Updates of its export: rows it has put out and taken back.
+    pub rows_out: u64,
     /// Its arrangements, over all workers, in the plan's order.
     pub operators: Vec<OperatorStats>,
 }
@@ -68,6 +70,7 @@ pub struct LatencyHistogram {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
     pub(crate) operators: Vec<OperatorStats>,
 }
 
@@ -75,6 +78,7 @@ impl Measured {
     /// Adds another worker's share. All workers list the same arrangements in the same order.
     fn add(&mut self, other: Measured) {
         self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
         if self.operators.is_empty() {
             self.operators = other.operators;
             return;
@@ -182,9 +186,9 @@ mod tests {
     #[test]
     fn a_collection_without_an_answer_gives_nothing() {
         let collector = StatsCollector::new(2);
-        collector.part().answer(vec![(ObjectId(1), Measured { rows_in: 3, operators: Vec::new() })]);
+        collector.part().answer(vec![(ObjectId(1), Measured { rows_in: 3, rows_out: 1, operators: Vec::new() })]);
         assert!(collector.wait(Duration::from_millis(1)).is_empty());
-        collector.part().answer(vec![(ObjectId(1), Measured { rows_in: 4, operators: Vec::new() })]);
+        collector.part().answer(vec![(ObjectId(1), Measured { rows_in: 4, rows_out: 1, operators: Vec::new() })]);
         assert_eq!(collector.wait(Duration::from_millis(1))[&ObjectId(1)].rows_in, 7);
     }
 }

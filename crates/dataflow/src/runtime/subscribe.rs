@@ -30,7 +30,7 @@ const BACKLOG_ROWS: usize = 1024 * 1024;
 /// What a subscriber is told.
 #[derive(Clone, Debug)]
 pub enum SubscribeEvent {
-    /// Updates of one time, consolidated; a time may take several of them.
+    /// Updates of one time, consolidated; a time may take several of them, first those that retract.
     Updates(UpdateBatch),
     /// Every update before this time has been told. `Timestamp::MAX`, and then the channel's end, where nothing can change
     /// any more.
@@ -123,7 +123,7 @@ impl Delivery {
         while let Some(time) = self.pending.first_entry()
             && *time.key() < frontier
         {
-            for batch in time.remove() {
+            for batch in retractions_first(time.remove()) {
                 self.backlog_rows += batch.row_count();
                 self.backlog.push_back(SubscribeEvent::Updates(batch));
             }
@@ -296,6 +296,33 @@ impl Listener {
     }
 }
 
+/// The batches of one time such that what it takes away comes before what it adds: a client that keeps rows by their key
+/// never has two of a key, and never removes the new one.
+fn retractions_first(batches: Vec<UpdateBatch>) -> Vec<UpdateBatch> {
+    let (mut ordered, mut added) = (Vec::with_capacity(batches.len()), Vec::with_capacity(batches.len()));
+    for batch in batches {
+        let (away, new): (Vec<u32>, Vec<u32>) =
+            (0..batch.row_count() as u32).partition(|row| batch.diffs.get(*row as usize) < 0);
+        match (away.is_empty(), new.is_empty()) {
+            (true, _) => added.push(batch),
+            (false, true) => ordered.push(batch),
+            (false, false) => {
+                ordered.push(take(&batch, away));
+                added.push(take(&batch, new));
+            }
+        }
+    }
+    ordered.append(&mut added);
+    ordered
+}
+
+/// Some rows of a batch.
+fn take(batch: &UpdateBatch, rows: Vec<u32>) -> UpdateBatch {
+    let (times, diffs) = (take_lane(&batch.times, &rows), take_lane(&batch.diffs, &rows));
+    let rows = UInt32Array::from(rows);
+    UpdateBatch { columns: batch.columns.iter().map(|column| take_rows(column, &rows)).collect(), times, diffs }
+}
+
 /// The updates of a chunk after `after`, in batches of one time each, in order of time.
 fn by_time(chunk: &ArrowChunk, after: Timestamp, batches: &mut Vec<UpdateBatch>) {
     match chunk.times() {
@@ -326,7 +353,8 @@ fn by_time(chunk: &ArrowChunk, after: Timestamp, batches: &mut Vec<UpdateBatch>)
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
 
     use super::*;
 
@@ -356,6 +384,20 @@ mod tests {
         assert_eq!(tell(&mut receiver), ["5x2", "5x1", "<6"]);
         assert!(subscription.deliver(1, vec![], 7, false));
         assert_eq!(tell(&mut receiver), ["6x1", "<7"]);
+    }
+
+    #[test]
+    fn what_a_time_takes_away_comes_first() {
+        let (subscription, mut receiver) = Subscription::new(1);
+        let mixed = UpdateBatch { diffs: Lane::Values(vec![1, -1, 1]), ..batch(5, &[1, 2, 3]) };
+        let away = UpdateBatch { diffs: Lane::Constant(-1, 1), ..batch(5, &[4]) };
+        assert!(subscription.deliver(0, vec![mixed, away], 6, false));
+        let mut told = Vec::new();
+        while let Ok(SubscribeEvent::Updates(batch)) = receiver.try_recv() {
+            let values = batch.columns[0].as_primitive::<Int64Type>();
+            told.extend((0..batch.row_count()).map(|row| (values.value(row), batch.diffs.get(row))));
+        }
+        assert_eq!(told, [(2, -1), (4, -1), (1, 1), (3, 1)]);
     }
 
     #[test]

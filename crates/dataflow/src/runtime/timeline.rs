@@ -289,6 +289,7 @@ impl Timeline {
                 frontier,
                 lag_ms: (closed + 1).saturating_sub(frontier),
                 rows_in: dataflow.measured.rows_in,
+                rows_out: dataflow.measured.rows_out,
                 operators: dataflow.measured.operators.clone(),
             }
         });

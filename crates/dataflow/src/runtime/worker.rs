@@ -117,7 +117,7 @@ struct Dataflow {
     index: usize,
     /// The export; it holds compaction at the last closed time.
     trace: Trace,
-    /// What the export's trace tells of its progress; batches are of no interest here.
+    /// What the export's trace tells of its progress and of its batches, which are only counted here.
     sealed: SpanQueue,
     /// The export's frontier on this worker.
     upper: Timestamp,
@@ -130,6 +130,7 @@ struct Dataflow {
     progress: Arc<Progress>,
     arrangements: Vec<ArrangementHandle>,
     rows_in: u64,
+    rows_out: u64,
 }
 
 /// A peek that waits for its dataflow.
@@ -320,6 +321,7 @@ impl<'a> Worker<'a> {
             progress,
             arrangements,
             rows_in: 0,
+            rows_out: 0,
         };
         self.dataflows.insert(plan.id, dataflow);
     }
@@ -441,8 +443,14 @@ impl Dataflow {
     /// Takes in what happened in the last step; returns the errors it brought.
     fn look(&mut self) -> ErrorUpdates {
         for instruction in self.sealed.1.borrow_mut().drain(..) {
-            if let TraceReplayInstruction::Frontier(frontier) = instruction {
-                self.upper = frontier.elements().first().copied().unwrap_or(Timestamp::MAX);
+            match instruction {
+                TraceReplayInstruction::Frontier(frontier) => {
+                    self.upper = frontier.elements().first().copied().unwrap_or(Timestamp::MAX);
+                }
+                TraceReplayInstruction::Span(span, _) => {
+                    let rows = span.inner.iter().flat_map(|batch| &batch.chunks).map(|chunk| chunk.times().len());
+                    self.rows_out += rows.sum::<usize>() as u64;
+                }
             }
         }
         let errors_frontier =
@@ -472,6 +480,6 @@ impl Dataflow {
                 batch_count: size.batches,
             }
         });
-        Measured { rows_in: self.rows_in, operators: operators.collect() }
+        Measured { rows_in: self.rows_in, rows_out: self.rows_out, operators: operators.collect() }
     }
 }
