@@ -51,6 +51,7 @@ struct Serve {
 }
 
 fn main() -> ExitCode {
+    refuse_huge_pages();
     let Command::Serve(serve) = CommandLine::parse().command;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -61,6 +62,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Asks the kernel for small pages. Merging frees and takes memory all the time, and of a huge page all is cleared again
+/// for the part that is used: that was a third of the time of a join of wide rows, and a tenth of its memory.
+fn refuse_huge_pages() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: sets a flag of this process and touches no memory. Where the kernel does not know it, nothing changes.
+    let _ = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
 fn run(serve: Serve) -> anyhow::Result<()> {

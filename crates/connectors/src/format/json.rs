@@ -326,8 +326,10 @@ fn nested_end(bytes: &[u8], at: usize) -> Result<usize, usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use arrow::array::{Array, ArrayRef, AsArray};
-    use arrow::datatypes::{Float64Type, Int64Type};
+    use arrow::datatypes::{DataType, Float64Type, Int64Type};
     use repr::text::format_value;
     use repr::{ColumnSchema, RelationSchema, SqlType};
 
@@ -445,6 +447,25 @@ mod tests {
         assert_eq!(failures[0].error.message, "invalid input syntax for type bigint: \"x\"");
         assert_eq!(columns[0].as_primitive::<Int64Type>().values(), &[3]);
         assert_eq!(shown(&columns[2], &SqlType::Numeric), ["3"]);
+    }
+
+    #[test]
+    fn a_column_that_is_not_read_is_checked_and_left_out() {
+        let types = [("a", SqlType::Int8), ("b", SqlType::Int8), ("c", SqlType::Text)];
+        let mut decoder = decoder(&source(&types)).unwrap();
+        decoder.rows().read_only(&BTreeSet::from([0]));
+        let text = "{\"a\":1,\"b\":1,\"c\":\"x\"}\n{\"a\":2,\"b\":\"y\"}\n{\"a\":3,\"c\":\"\\u0000\"}\n{\"a\":4}\n";
+        decoder.decode_stream(text.as_bytes(), 0, true);
+        // What is asked for between two batches counts from the next on.
+        decoder.rows().read_only(&BTreeSet::from([0, 2]));
+        let (columns, row_count, failures) = decoder.rows().take();
+        assert_eq!((row_count, failures.len()), (2, 2));
+        assert_eq!(columns[0].as_primitive::<Int64Type>().values(), &[1, 4]);
+        assert!(columns[1..].iter().all(|column| *column.data_type() == DataType::Null && column.len() == 2));
+        decoder.decode_stream(text.as_bytes(), 0, true);
+        let (columns, _, _) = decoder.rows().take();
+        assert_eq!(*columns[1].data_type(), DataType::Null);
+        assert_eq!(shown(&columns[2], &SqlType::Text), ["x", "NULL"]);
     }
 
     #[test]
