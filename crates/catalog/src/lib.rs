@@ -43,7 +43,8 @@ impl Catalog {
     ///
     /// `information_schema` needs its name said, as in PostgreSQL.
     pub fn resolve(&self, schema: Option<&str>, name: &str) -> Option<&Arc<Object>> {
-        let find = |schema: &str| self.by_name.get(&(schema.to_string(), name.to_string())).and_then(|id| self.get(*id));
+        let find =
+            |schema: &str| self.by_name.get(&(schema.to_string(), name.to_string())).and_then(|id| self.get(*id));
         match schema {
             Some(schema) => find(schema),
             None => ["pg_catalog", "tw_catalog", DEFAULT_SCHEMA].into_iter().find_map(find),
@@ -77,7 +78,10 @@ impl Catalog {
     pub fn insert(&mut self, object: Object) -> Result<(), PgError> {
         let key = (object.schema.clone(), object.name.clone());
         if self.by_name.contains_key(&key) {
-            return Err(PgError::new(SqlState::DUPLICATE_TABLE, format!("relation \"{}\" already exists", object.name)));
+            return Err(PgError::new(
+                SqlState::DUPLICATE_TABLE,
+                format!("relation \"{}\" already exists", object.name),
+            ));
         }
         self.by_name.insert(key, object.id);
         self.objects.insert(object.id, Arc::new(object));

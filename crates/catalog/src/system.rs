@@ -255,7 +255,8 @@ impl SystemRelation {
         let rows = (self.rows)(snapshot);
         let schema = self.relation_schema();
         debug_assert!(rows.iter().all(|row| row.len() == schema.columns.len()), "{}", self.name);
-        let array = |(index, column): (usize, &ColumnSchema)| build(&column.sql_type, rows.iter().map(|row| &row[index]));
+        let array =
+            |(index, column): (usize, &ColumnSchema)| build(&column.sql_type, rows.iter().map(|row| &row[index]));
         (schema.columns.iter().enumerate().map(array).collect(), rows.len())
     }
 }

@@ -385,7 +385,7 @@ impl FileSource {
             error: failure.error,
         }));
         reading.batch_count += 1;
-        if !ended && !(self.follow && reading.batch_count >= TURN_BATCHES) {
+        if !ended && (!self.follow || reading.batch_count < TURN_BATCHES) {
             self.current = Some(reading);
         }
         if offset == start && errors.is_empty() {

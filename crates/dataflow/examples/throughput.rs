@@ -153,7 +153,7 @@ fn run(workload: &'static str, workers: usize) {
             .map(|_| if workload == "wordcount" { words(&mut rng, batch) } else { pairs(&mut rng, batch) })
             .collect();
         let row_count: usize = left.iter().chain(&right).map(|columns| columns[0].len()).sum();
-        let mut probe = ProbeHandle::new();
+        let probe = ProbeHandle::new();
         let mut inputs: Vec<Input> = vec![Input::new_with_builder(), Input::new_with_builder()];
         let mut handles = Vec::new();
         let mut trace = worker.dataflow::<Timestamp, _, _>(|scope| {
@@ -163,7 +163,7 @@ fn run(workload: &'static str, workers: usize) {
                 .map(|(id, input)| (ObjectId(id as u32), input.to_stream(scope)))
                 .collect();
             let rendered = render(&plan, scope, sources, &mut HashMap::new()).expect("a plan that renders");
-            rendered.batches.probe_with(&mut probe);
+            rendered.batches.probe_with(&probe);
             handles = rendered.arrangements;
             rendered.trace
         });

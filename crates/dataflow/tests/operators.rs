@@ -144,7 +144,7 @@ fn run(
     timely::execute(config, move |worker| {
         let mut inputs: Vec<(usize, Input)> = Vec::new();
         let mut traces = HashMap::new();
-        let mut probe = ProbeHandle::new();
+        let probe = ProbeHandle::new();
         let mut now = 1;
         let mut sent = 0;
         for (index, plan) in plans.iter().enumerate() {
@@ -176,7 +176,7 @@ fn run(
                                 rows.take_rows(updates);
                             }
                         })
-                        .probe_with(&mut probe);
+                        .probe_with(&probe);
                     rendered
                         .errors
                         .inspect_core(move |event| {
@@ -184,9 +184,9 @@ fn run(
                                 errors.lock().unwrap().extend(updates.iter().cloned());
                             }
                         })
-                        .probe_with(&mut probe);
+                        .probe_with(&probe);
                 } else {
-                    rendered.batches.probe_with(&mut probe);
+                    rendered.batches.probe_with(&probe);
                 }
                 rendered.trace
             });
@@ -346,9 +346,13 @@ fn groups(bag: &Bag, key: &[usize]) -> BTreeMap<Row, Vec<(Row, Diff)>> {
 
 #[test]
 fn rows_pass_through() {
-    check(|plan| {
-        plan.source(0, "it");
-    }, &["it"], |inputs| inputs[0].clone());
+    check(
+        |plan| {
+            plan.source(0, "it");
+        },
+        &["it"],
+        |inputs| inputs[0].clone(),
+    );
 }
 
 #[test]

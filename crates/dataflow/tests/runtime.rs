@@ -489,9 +489,8 @@ fn a_panic_in_a_worker_answers_everyone() {
         let mut peeked = runtime.peek(vec![PeekTarget { dataflow: TABLE_PLAN, keys: None }]);
         assert!(wait(peeked.answers.remove(0)).is_err());
         let failed = loop {
-            match subscription.blocking_recv().expect("an end is told") {
-                SubscribeEvent::Failed(error) => break error,
-                _ => {}
+            if let SubscribeEvent::Failed(error) = subscription.blocking_recv().expect("an end is told") {
+                break error;
             }
         };
         assert_eq!(failed.state.0, "XX000");

@@ -81,7 +81,12 @@ fn evaluate_plan(evaluator: &Evaluator, plan: &LogicalPlan) -> Result<(Vec<Array
 }
 
 /// A value: at once for a literal, which most are.
-fn scalar(evaluator: &Evaluator, expr: &Expr, schema: &DFSchema, one_row: &RecordBatch) -> Result<ScalarValue, PgError> {
+fn scalar(
+    evaluator: &Evaluator,
+    expr: &Expr,
+    schema: &DFSchema,
+    one_row: &RecordBatch,
+) -> Result<ScalarValue, PgError> {
     match expr {
         Expr::Literal(value, _) => Ok(value.clone()),
         Expr::Alias(alias) => scalar(evaluator, &alias.expr, schema, one_row),

@@ -86,10 +86,7 @@ pub(crate) fn relation(catalog: &Catalog, dataflows: &Dataflows, id: ObjectId) -
         column_types: schema.columns.iter().map(|column| column.sql_type.arrow()).collect(),
         export: running.map(|running| running.plan.export.clone()),
         append_only,
-        keys: export_node.map_or_else(
-            || schema.primary_key.iter().cloned().collect(),
-            |node| node.keys.clone(),
-        ),
+        keys: export_node.map_or_else(|| schema.primary_key.iter().cloned().collect(), |node| node.keys.clone()),
     })
 }
 

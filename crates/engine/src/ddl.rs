@@ -77,11 +77,8 @@ pub(crate) fn plans_of(
             let plan = with_lower_context(shared, catalog, |context| {
                 plan::index_plan(object.id, &object.name, *on, columns, context)
             })?;
-            let arrangement = SharedArrangement {
-                dataflow: object.id,
-                fingerprint: fingerprint.to_string(),
-                key: columns.clone(),
-            };
+            let arrangement =
+                SharedArrangement { dataflow: object.id, fingerprint: fingerprint.to_string(), key: columns.clone() };
             Ok(vec![(plan, Some(arrangement))])
         }
         _ => Ok(Vec::new()),
@@ -202,12 +199,7 @@ fn replace_view(catalog: &mut Catalog, schema: &str, name: &str) -> Result<(), P
 }
 
 pub(crate) fn stored(object: &Object) -> StoredObject {
-    StoredObject {
-        id: object.id.0,
-        schema: object.schema.clone(),
-        name: object.name.clone(),
-        sql: object.sql.clone(),
-    }
+    StoredObject { id: object.id.0, schema: object.schema.clone(), name: object.name.clone(), sql: object.sql.clone() }
 }
 
 fn undefined(id: ObjectId) -> PgError {
@@ -282,13 +274,8 @@ fn check_unused(catalog: &Catalog, named: &[ObjectId], going: &[ObjectId]) -> Re
             let parent = object.depends_on.iter().find(|parent| going.contains(parent)).unwrap_or(id);
             if let (Some(parent), Some(target)) = (catalog.get(*parent), catalog.get(*id)) {
                 first.get_or_insert_with(|| format!("{} {}", target.kind_name(), target.name));
-                let line = format!(
-                    "{} {} depends on {} {}",
-                    object.kind_name(),
-                    object.name,
-                    parent.kind_name(),
-                    parent.name
-                );
+                let line =
+                    format!("{} {} depends on {} {}", object.kind_name(), object.name, parent.kind_name(), parent.name);
                 if !details.contains(&line) {
                     details.push(line);
                 }

@@ -237,10 +237,7 @@ impl Shared {
     /// Errors: `57P01` once the engine stops.
     pub(crate) fn check_running(&self) -> Result<(), PgError> {
         if self.is_stopping() {
-            return Err(PgError::new(
-                SqlState::ADMIN_SHUTDOWN,
-                "terminating connection due to administrator command",
-            ));
+            return Err(PgError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"));
         }
         Ok(())
     }

@@ -35,8 +35,8 @@ fn collect(predicate: &Expr, schema: &SchemaRef, found: &mut Constraints) {
             collect(&binary.right, schema, found);
         }
         Expr::BinaryExpr(binary) if binary.op == Operator::Eq => {
-            let pair = equality(&binary.left, &binary.right, schema)
-                .or_else(|| equality(&binary.right, &binary.left, schema));
+            let pair =
+                equality(&binary.left, &binary.right, schema).or_else(|| equality(&binary.right, &binary.left, schema));
             if let Some((column, value)) = pair {
                 found.entry(column).or_insert_with(|| vec![value]);
             }

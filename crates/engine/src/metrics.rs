@@ -50,7 +50,13 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
         samples.gauge("tidewater_memory_bytes", "Memory of the process that is in use.", bytes as f64);
     }
     for (id, rows, _) in shared.readers.counts() {
-        samples.object(MetricKind::Counter, "tidewater_source_rows_total", "Rows read from the source.", id, rows as f64);
+        samples.object(
+            MetricKind::Counter,
+            "tidewater_source_rows_total",
+            "Rows read from the source.",
+            id,
+            rows as f64,
+        );
     }
     for (id, _, bytes) in shared.readers.counts() {
         let help = "Bytes read from the source.";
@@ -62,7 +68,13 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
     }
     for relation in shared.runtime.relation_stats() {
         let help = "Rows that came in, insertions and deletions alike.";
-        samples.object(MetricKind::Counter, "tidewater_rows_in_total", help, relation.relation, relation.rows_in as f64);
+        samples.object(
+            MetricKind::Counter,
+            "tidewater_rows_in_total",
+            help,
+            relation.relation,
+            relation.rows_in as f64,
+        );
     }
     let dataflows = shared.runtime.stats();
     for dataflow in &dataflows {
@@ -70,17 +82,30 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
     }
     for dataflow in &dataflows {
         let help = "Updates of sources and tables that the object was given, history included.";
-        samples.object(MetricKind::Counter, "tidewater_dataflow_rows_in_total", help, dataflow.id, dataflow.rows_in as f64);
+        samples.object(
+            MetricKind::Counter,
+            "tidewater_dataflow_rows_in_total",
+            help,
+            dataflow.id,
+            dataflow.rows_in as f64,
+        );
     }
     for dataflow in &dataflows {
         let help = "Updates that the object has put out, rows taken back included.";
-        samples.object(MetricKind::Counter, "tidewater_dataflow_rows_out_total", help, dataflow.id, dataflow.rows_out as f64);
+        samples.object(
+            MetricKind::Counter,
+            "tidewater_dataflow_rows_out_total",
+            help,
+            dataflow.id,
+            dataflow.rows_out as f64,
+        );
     }
     for dataflow in &dataflows {
         let help = "How far the object's frontier is behind the last closed time, in milliseconds.";
         samples.object(MetricKind::Gauge, "tidewater_frontier_lag_ms", help, dataflow.id, dataflow.lag_ms as f64);
     }
-    let arrangements = || dataflows.iter().flat_map(|dataflow| dataflow.operators.iter().map(move |o| (dataflow.id, o)));
+    let arrangements =
+        || dataflows.iter().flat_map(|dataflow| dataflow.operators.iter().map(move |o| (dataflow.id, o)));
     for (id, operator) in arrangements() {
         let help = "Updates in the arrangement.";
         samples.operator("tidewater_arrangement_rows", help, id, operator, operator.row_count as f64);

@@ -232,7 +232,11 @@ pub(crate) fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, row_count: usize
 }
 
 /// A batch of a response's columns.
-pub(crate) fn response_batch(schema: &RelationSchema, columns: Vec<ArrayRef>, row_count: usize) -> Result<RecordBatch, PgError> {
+pub(crate) fn response_batch(
+    schema: &RelationSchema,
+    columns: Vec<ArrayRef>,
+    row_count: usize,
+) -> Result<RecordBatch, PgError> {
     batch(&schema.arrow(), columns, row_count)
 }
 
@@ -296,9 +300,7 @@ pub(crate) fn with_parameters(plan: LogicalPlan, parameters: &[ArrayRef]) -> Res
     let replaced = plan.transform_up_with_subqueries(|node| {
         node.map_expressions(|expr| {
             expr.transform_up(|expr| match expr {
-                Expr::Placeholder(placeholder) => {
-                    Ok(Transformed::yes(Expr::Literal(value_of(&placeholder.id)?, None)))
-                }
+                Expr::Placeholder(placeholder) => Ok(Transformed::yes(Expr::Literal(value_of(&placeholder.id)?, None))),
                 other => Ok(Transformed::no(other)),
             })
         })

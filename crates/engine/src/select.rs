@@ -76,7 +76,8 @@ impl Reading<'_> {
             match &object.kind {
                 ObjectKind::SystemRelation { .. } => {
                     let system = catalog::system::relation(relation).ok_or_else(|| gone(relation))?;
-                    let snapshot = snapshot.get_or_insert_with(|| self.asker.snapshot(self.shared, &self.catalog, &read));
+                    let snapshot =
+                        snapshot.get_or_insert_with(|| self.asker.snapshot(self.shared, &self.catalog, &read));
                     let (columns, row_count) = system.columns(snapshot);
                     scan.slot.fill(ScanRows::Batches(vec![batch(&scan.slot.schema, columns, row_count)?]));
                 }
@@ -148,7 +149,8 @@ impl Reading<'_> {
             return Some(PeekTarget { dataflow: relation, keys: None });
         }
         let index = self.catalog.dependents(relation).into_iter().find(|object| {
-            matches!(&object.kind, ObjectKind::Index { on, .. } if *on == relation) && dataflows.get(object.id).is_some()
+            matches!(&object.kind, ObjectKind::Index { on, .. } if *on == relation)
+                && dataflows.get(object.id).is_some()
         })?;
         Some(PeekTarget { dataflow: index.id, keys: None })
     }
@@ -192,11 +194,8 @@ impl Reading<'_> {
         }
         let Some(object) = self.catalog.get(relation) else { return };
         let rows = if error_count == 1 { "row" } else { "rows" };
-        let message = format!(
-            "{} \"{}\" has {error_count} {rows} in tw_catalog.tw_errors",
-            object.kind_name(),
-            object.name
-        );
+        let message =
+            format!("{} \"{}\" has {error_count} {rows} in tw_catalog.tw_errors", object.kind_name(), object.name);
         self.notices.push(Notice { severity: Severity::Warning, error: PgError::new(SqlState::WARNING, message) });
     }
 }

@@ -195,11 +195,7 @@ impl Session {
         self.bind(statement, parameter_types)
     }
 
-    pub(crate) fn bind(
-        &self,
-        statement: &Statement,
-        parameter_types: &[Option<SqlType>],
-    ) -> Result<Prepared, PgError> {
+    pub(crate) fn bind(&self, statement: &Statement, parameter_types: &[Option<SqlType>]) -> Result<Prepared, PgError> {
         let catalog = self.shared.catalog();
         let mut context = BindContext::new(&catalog);
         context.timezone = self.settings.get("timezone").unwrap_or_else(|| "UTC".to_string());
@@ -214,7 +210,7 @@ impl Session {
             })
         });
         let parameter_types = parameters.collect::<Result<Vec<SqlType>, PgError>>()?;
-        let columns = statement::columns(self, &catalog, &bound)?;
+        let columns = statement::columns(self, &bound)?;
         Ok(Prepared {
             inner: Arc::new(PreparedStatement {
                 statement: statement.clone(),
@@ -293,10 +289,7 @@ impl Session {
         let types: Vec<Option<SqlType>> = prepared.parameter_types().iter().cloned().map(Some).collect();
         let again = self.bind(prepared.statement(), &types)?;
         if again.columns() != prepared.columns() {
-            return Err(PgError::new(
-                SqlState::FEATURE_NOT_SUPPORTED,
-                "cached plan must not change result type",
-            ));
+            return Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, "cached plan must not change result type"));
         }
         *prepared.inner.latest.lock() = Some(again.clone());
         statement::run(self, &again, parameters).await
@@ -503,11 +496,7 @@ pub(crate) fn now_us() -> i64 {
 }
 
 /// Completes when the statement is to stop, with the error it then fails with.
-async fn interruption(
-    shared: &Shared,
-    cancelled: &mut watch::Receiver<u64>,
-    deadline: Option<Instant>,
-) -> PgError {
+async fn interruption(shared: &Shared, cancelled: &mut watch::Receiver<u64>, deadline: Option<Instant>) -> PgError {
     let timeout = async {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,

@@ -230,10 +230,9 @@ fn invalid(known: &Known, value: &str) -> PgError {
 fn normalise(known: &Known, value: &str) -> Result<String, PgError> {
     match known.values {
         Values::Any => Ok(value.to_string()),
-        Values::ReadOnly => Err(PgError::new(
-            SqlState("55P02"),
-            format!("parameter \"{}\" cannot be changed", known.name),
-        )),
+        Values::ReadOnly => {
+            Err(PgError::new(SqlState("55P02"), format!("parameter \"{}\" cannot be changed", known.name)))
+        }
         Values::Bool => match value.to_lowercase().as_str() {
             "on" | "true" | "yes" | "1" | "t" | "y" => Ok("on".to_string()),
             "off" | "false" | "no" | "0" | "f" | "n" => Ok("off".to_string()),

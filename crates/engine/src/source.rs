@@ -172,16 +172,18 @@ impl Readers {
     /// Errors: why a source cannot be read, if it cannot.
     pub(crate) async fn loaded(&self, sources: &BTreeSet<ObjectId>) -> Result<(), PgError> {
         for source in sources {
-            let reader = self.readers.lock().get(source).map(|reader| (reader.loaded.clone(), Arc::clone(&reader.failure)));
+            let reader =
+                self.readers.lock().get(source).map(|reader| (reader.loaded.clone(), Arc::clone(&reader.failure)));
             let Some((mut loaded, failure)) = reader else { continue };
             while !*loaded.borrow_and_update() {
                 if let Some(error) = failure.lock().clone() {
-                    return Err(error.with_detail("What the source held when the server began to read it is not read yet."));
+                    return Err(
+                        error.with_detail("What the source held when the server began to read it is not read yet.")
+                    );
                 }
                 // A reader that was stopped says nothing more, and one that fails says it in `failure`.
-                match tokio::time::timeout(PATIENCE, loaded.changed()).await {
-                    Ok(Err(_)) => break,
-                    Ok(Ok(())) | Err(_) => {}
+                if let Ok(Err(_)) = tokio::time::timeout(PATIENCE, loaded.changed()).await {
+                    break;
                 }
             }
         }

@@ -18,7 +18,6 @@ mod update;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use catalog::Catalog;
 use repr::{ColumnSchema, PgError, RelationSchema, SqlState, SqlType};
 use sql::BoundStatement;
 use sql::statement::CopyOutSource;
@@ -93,11 +92,7 @@ pub(crate) async fn run(
 }
 
 /// The columns of the rows that a statement gives; None if it gives none.
-pub(crate) fn columns(
-    session: &Session,
-    catalog: &Arc<Catalog>,
-    statement: &BoundStatement,
-) -> Result<Option<RelationSchema>, PgError> {
+pub(crate) fn columns(session: &Session, statement: &BoundStatement) -> Result<Option<RelationSchema>, PgError> {
     Ok(match statement {
         BoundStatement::Query(query) => Some(query.schema.clone()),
         BoundStatement::Insert { returning, .. }
@@ -111,7 +106,7 @@ pub(crate) fn columns(
         BoundStatement::Subscribe { query, progress, .. } => Some(subscribe::schema(&query.schema, *progress)),
         BoundStatement::CopyOut { source, .. } => match source {
             CopyOutSource::Query(query) => Some(query.schema.clone()),
-            CopyOutSource::Subscribe(subscribe) => columns(session, catalog, subscribe)?,
+            CopyOutSource::Subscribe(subscribe) => columns(session, subscribe)?,
         },
         BoundStatement::Fetch { name, .. } => {
             Some(session.cursors.get(name).ok_or_else(|| cursor::undefined(name))?.schema.clone())
@@ -168,9 +163,7 @@ fn text_rows(
 }
 
 /// Runs blocking work, such as a definition, where it holds up no other session.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
-) -> Result<T, PgError> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PgError> + Send + 'static) -> Result<T, PgError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| PgError::internal(format!("a statement's work ended early: {error}")))?
 }

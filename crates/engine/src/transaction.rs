@@ -96,8 +96,9 @@ impl Transaction {
     }
 
     fn find(&self, name: &str) -> Result<usize, PgError> {
-        self.savepoints.iter().rposition(|savepoint| savepoint.name == name).ok_or_else(|| {
-            PgError::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist"))
-        })
+        self.savepoints
+            .iter()
+            .rposition(|savepoint| savepoint.name == name)
+            .ok_or_else(|| PgError::new(SqlState("3B001"), format!("savepoint \"{name}\" does not exist")))
     }
 }

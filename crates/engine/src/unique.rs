@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, LargeBinaryArray, UInt64Array};
 use arrow::array::AsArray;
+use arrow::array::{Array, ArrayRef, LargeBinaryArray, UInt64Array};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use catalog::Object;
 use dataflow::PeekTarget;
@@ -179,10 +179,8 @@ pub(crate) fn is_exact(sql_type: &SqlType) -> bool {
 pub(crate) fn duplicate_key(object: &Object, schema: &RelationSchema, change: &Change, row: usize) -> PgError {
     let key = schema.primary_key.as_deref().unwrap_or_default();
     let names: Vec<&str> = key.iter().map(|index| schema.columns[*index].name.as_str()).collect();
-    let values: Vec<String> = key
-        .iter()
-        .map(|index| value_text(&schema.columns[*index].sql_type, &change.columns[*index], row))
-        .collect();
+    let values: Vec<String> =
+        key.iter().map(|index| value_text(&schema.columns[*index].sql_type, &change.columns[*index], row)).collect();
     let message = format!("duplicate key value violates unique constraint \"{}_pkey\"", object.name);
     let detail = format!("Key ({})=({}) already exists.", names.join(", "), values.join(", "));
     PgError::new(SqlState::UNIQUE_VIOLATION, message).with_detail(detail)

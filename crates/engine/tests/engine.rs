@@ -101,7 +101,8 @@ async fn tables_hold_what_is_written() {
     assert_eq!(run(&mut s, "UPDATE t SET id = 5 - id").await, ["UPDATE 2"]);
     assert_eq!(run(&mut s, "SELECT * FROM t ORDER BY id").await, ["2|THREE", "3|TWO"]);
     assert_eq!(run(&mut s, "INSERT INTO t VALUES (3, 'x') ON CONFLICT DO NOTHING").await, ["INSERT 0 0"]);
-    let upsert = "INSERT INTO t VALUES (3, 'x'), (4, 'four') ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING id";
+    let upsert =
+        "INSERT INTO t VALUES (3, 'x'), (4, 'four') ON CONFLICT (id) DO UPDATE SET name = excluded.name RETURNING id";
     assert_eq!(run(&mut s, upsert).await.len(), 2);
     assert_eq!(run(&mut s, "SELECT * FROM t ORDER BY id").await, ["2|THREE", "3|x", "4|four"]);
     engine.shutdown().await;
@@ -256,7 +257,8 @@ async fn the_time_is_the_transactions() {
     let engine = start(directory.path()).await;
     let mut s = session(&engine);
     run(&mut s, "CREATE TABLE e (n int, at timestamptz DEFAULT now())").await;
-    run(&mut s, "BEGIN; INSERT INTO e (n) VALUES (1); INSERT INTO e VALUES (2, now()) RETURNING at = now(); COMMIT").await;
+    run(&mut s, "BEGIN; INSERT INTO e (n) VALUES (1); INSERT INTO e VALUES (2, now()) RETURNING at = now(); COMMIT")
+        .await;
     assert_eq!(run(&mut s, "SELECT count(DISTINCT at), max(at) < clock_timestamp() FROM e").await, ["1|t"]);
     let refused = fails(&mut s, "CREATE MATERIALIZED VIEW v AS SELECT n FROM e WHERE at < now()").await;
     assert_eq!(refused.state.0, "0A000");
@@ -305,10 +307,7 @@ async fn a_file_is_a_source() {
     let mut s = session(&engine);
     run(
         &mut s,
-        &format!(
-            "CREATE SOURCE words (word text, n int) FROM FILE (PATH '{}') FORMAT CSV WITH HEADER",
-            file.display()
-        ),
+        &format!("CREATE SOURCE words (word text, n int) FROM FILE (PATH '{}') FORMAT CSV WITH HEADER", file.display()),
     )
     .await;
     assert_eq!(run(&mut s, "SELECT count(*) FROM words").await, ["3"]);
@@ -367,12 +366,20 @@ async fn the_catalog_can_be_read() {
         ["t|r", "t_pkey|i"]
     );
     assert_eq!(
-        run(&mut s, "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 't'").await,
+        run(
+            &mut s,
+            "SELECT column_name, data_type, is_nullable FROM information_schema.columns WHERE table_name = 't'"
+        )
+        .await,
         ["id|integer|NO", "name|character varying|YES"]
     );
     assert_eq!(run(&mut s, "SELECT current_database(), current_user").await, ["tidewater|ann"]);
     assert_eq!(
-        run(&mut s, "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum = 2").await,
+        run(
+            &mut s,
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum = 2"
+        )
+        .await,
         ["character varying(20)"]
     );
     assert_eq!(run(&mut s, "SHOW TABLES").await, ["t"]);

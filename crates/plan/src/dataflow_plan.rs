@@ -1,7 +1,7 @@
 //! The lowered plan: operators as `dataflow` renders them, in topological order.
 //!
 //! Columns have no names here. Within a node the expressions are DataFusion's `Expr` over columns called `#0`, `#1`, ..
-//! of that node's input ([`column`]); for a join, of the left columns followed by the right ones.
+//! of that node's input ([`column()`]); for a join, of the left columns followed by the right ones.
 //!
 //! One plan is one timely dataflow with exactly one exported arrangement: a view's rows, an index, or an arrangement
 //! that several views share. Plans meet only there: one imports what another exports.

@@ -1,7 +1,7 @@
 //! `LogicalPlan` to `DataflowPlan`.
 //!
 //! The tree is walked once, bottom up, each node becoming one or a few operators over all of its columns ([`Graph`]
-//! merges what is equal). Then [`prune`](crate::prune) drops the columns nobody reads and [`share`](crate::share)
+//! merges what is equal). Then [`prune`](crate::prune) drops the columns nobody reads and [`crate::share`]
 //! replaces private arrangements of relations by shared ones, so neither has to be thought of here.
 
 mod aggregate;

@@ -257,12 +257,7 @@ impl Accumulator {
                 let values = argument.as_primitive::<IntervalMonthDayNanoType>().values();
                 each(&mut |row, slot| {
                     let interval = Interval::from_arrow(values[row]);
-                    slot.copy_from_slice(&[
-                        1,
-                        interval.months as i128,
-                        interval.days as i128,
-                        interval.micros as i128,
-                    ]);
+                    slot.copy_from_slice(&[1, interval.months as i128, interval.days as i128, interval.micros as i128]);
                 });
             }
             Kind::Decimal(_) => {
@@ -332,9 +327,7 @@ impl Accumulator {
                 let values = groups.enumerate().map(|(group, lanes)| {
                     let special = Tally::of(lanes[0]).special().is_some();
                     match finish_float(lanes, lowest) {
-                        (Some(sum), _) if sum.is_infinite() && !special => {
-                            failed(&mut errors, group, float_overflow())
-                        }
+                        (Some(sum), _) if sum.is_infinite() && !special => failed(&mut errors, group, float_overflow()),
                         (Some(sum), count) if function == Function::Avg => Some(sum / count as f64),
                         (sum, _) => sum,
                     }
@@ -352,9 +345,7 @@ impl Accumulator {
                         _ => Ok((lanes[0] > 0).then(|| (Numeric::from_i128(lanes[1]), lanes[0] as i64))),
                     };
                     let answer = answer.and_then(|answer| match answer {
-                        Some((sum, count)) if function == Function::Avg => {
-                            sum.div(&Numeric::from_i64(count)).map(Some)
-                        }
+                        Some((sum, count)) if function == Function::Avg => sum.div(&Numeric::from_i64(count)).map(Some),
                         answer => Ok(answer.map(|(sum, _)| sum)),
                     });
                     match answer {
@@ -695,7 +686,12 @@ mod tests {
             ("sum", Numeric, &[Some("-1e30"), Some("1e30"), Some("0.00")], "0.00"),
             ("sum", Numeric, &[Some("NaN"), Some("1")], "NaN"),
             ("sum", Numeric, &[Some("-Infinity"), Some("1")], "-Infinity"),
-            ("sum", Numeric, &[Some("0.123456789012345678901234567891"), Some("1")], "1.123456789012345678901234567891"),
+            (
+                "sum",
+                Numeric,
+                &[Some("0.123456789012345678901234567891"), Some("1")],
+                "1.123456789012345678901234567891",
+            ),
             ("avg", Numeric, &[Some("1.0"), Some("2.0"), Some("2.0")], "1.6666666666666667"),
             ("bool_and", Bool, &[Some("t"), None, Some("f")], "f"),
             ("bool_or", Bool, &[Some("f"), None], "f"),
@@ -724,9 +720,8 @@ mod tests {
 
     #[test]
     fn fixed_scale_decimals() {
-        let column: ArrayRef = Arc::new(
-            Decimal128Array::from(vec![Some(150), None, Some(-25)]).with_precision_and_scale(10, 2).unwrap(),
-        );
+        let column: ArrayRef =
+            Arc::new(Decimal128Array::from(vec![Some(150), None, Some(-25)]).with_precision_and_scale(10, 2).unwrap());
         assert_eq!(finish("sum", &column, 3), "1.25");
         assert_eq!(finish("avg", &column, 3), "0.62500000000000000000");
     }

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn negative_zero_is_zero_and_null_is_not() {
-        let floats: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.0), Some(-0.0), None, Some(f64::NAN), Some(-f64::NAN)]));
+        let floats: ArrayRef =
+            Arc::new(Float64Array::from(vec![Some(0.0), Some(-0.0), None, Some(f64::NAN), Some(-f64::NAN)]));
         let hashes = hash_columns([&floats], 5, ROW_SEED);
         assert_eq!(hashes[0], hashes[1]);
         assert_ne!(hashes[0], hashes[2]);

@@ -692,7 +692,10 @@ mod tests {
         assert_eq!(numeric("-1.5").ceil().to_string(), "-1");
         assert_eq!(numeric("1.500").trim_scale().to_string(), "1.5");
         assert_eq!(
-            numeric("99999999999999999999999999999999999999").mul(&numeric("99999999999999999999")).unwrap().to_string(),
+            numeric("99999999999999999999999999999999999999")
+                .mul(&numeric("99999999999999999999"))
+                .unwrap()
+                .to_string(),
             "9999999999999999999899999999999999999900000000000000000001"
         );
     }

@@ -235,7 +235,11 @@ mod tests {
             (SqlType::Timestamptz, "2024-02-29 01:00+01", "2024-02-29 00:00:00+00"),
             (SqlType::Interval, "1 day 1 hour", "1 day 01:00:00"),
             (SqlType::Array(Box::new(SqlType::Int4)), "{1,NULL, 3 }", "{1,NULL,3}"),
-            (SqlType::Array(Box::new(SqlType::Text)), "{\"a b\",c\\,,\"\",null,\"NULL\"}", "{\"a b\",\"c,\",\"\",NULL,\"NULL\"}"),
+            (
+                SqlType::Array(Box::new(SqlType::Text)),
+                "{\"a b\",c\\,,\"\",null,\"NULL\"}",
+                "{\"a b\",\"c,\",\"\",NULL,\"NULL\"}",
+            ),
             (SqlType::Array(Box::new(SqlType::Text)), "{}", "{}"),
             (SqlType::Array(Box::new(SqlType::Int4)), "1,2", "malformed array literal: \"1,2\""),
         ] {

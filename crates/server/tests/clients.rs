@@ -25,7 +25,10 @@ fn node_postgres() {
     let server = Server::start();
     let modules = std::env::var("TIDEWATER_CLIENTS_NODE").unwrap_or_else(|_| format!("{}/node", cache()));
     let mut command = Command::new("node");
-    command.arg(program("node_client.js")).arg(server.pg_port.to_string()).env("NODE_PATH", format!("{modules}/node_modules"));
+    command
+        .arg(program("node_client.js"))
+        .arg(server.pg_port.to_string())
+        .env("NODE_PATH", format!("{modules}/node_modules"));
     succeeds(command);
 }
 
@@ -49,7 +52,8 @@ fn psql() {
 
 fn python(name: &str) {
     let server = Server::start();
-    let python = std::env::var("TIDEWATER_CLIENTS_PYTHON").unwrap_or_else(|_| format!("{}/venv-clients/bin/python", cache()));
+    let python =
+        std::env::var("TIDEWATER_CLIENTS_PYTHON").unwrap_or_else(|_| format!("{}/venv-clients/bin/python", cache()));
     let mut command = Command::new(python);
     command.arg(program(name)).arg(server.pg_port.to_string());
     succeeds(command);

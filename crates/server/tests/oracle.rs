@@ -88,7 +88,12 @@ async fn run(world: &World, ours: &Client, theirs: &Client, tally: &mut Tally) {
     for (step, change) in world.changes.iter().enumerate() {
         let here = execute(ours, change).await;
         let there = execute(theirs, change).await;
-        assert_eq!(here.is_ok(), there.is_ok(), "seed {} step {step}: {change}\nours {here:?}\ntheirs {there:?}", world.seed);
+        assert_eq!(
+            here.is_ok(),
+            there.is_ok(),
+            "seed {} step {step}: {change}\nours {here:?}\ntheirs {there:?}",
+            world.seed
+        );
         for (index, query) in &kept {
             compare(world, step, *index, query, ours, theirs).await;
             tally.comparisons += 1;

@@ -403,8 +403,8 @@ async fn prefix(data: &Path) -> u64 {
     .await;
     let count: u64 = scalar(&client, "SELECT count(*) FROM a").await.parse().expect("a count");
     let expected = if count == 0 { "0|NULL".to_string() } else { format!("{count}|{count}") };
-    assert_eq!(rows(&client, "SELECT count(*), max(n) FROM a").await, [expected.clone()]);
-    assert_eq!(rows(&client, "SELECT count(*), max(n) FROM b").await, [expected.clone()]);
+    assert_eq!(rows(&client, "SELECT count(*), max(n) FROM a").await, std::slice::from_ref(&expected));
+    assert_eq!(rows(&client, "SELECT count(*), max(n) FROM b").await, std::slice::from_ref(&expected));
     assert_eq!(rows(&client, "SELECT * FROM v").await, [expected]);
     count
 }

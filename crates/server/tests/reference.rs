@@ -15,9 +15,10 @@ use server::Server;
 async fn the_page_of_settings_is_up_to_date() {
     let server = Server::start();
     let client = server.connect().await;
-    let mut page = "# Settings\n\nGenerated from a server's `SHOW ALL` by `crates/server/tests/reference.rs`; do not edit.\n\n\
+    let mut page =
+        "# Settings\n\nGenerated from a server's `SHOW ALL` by `crates/server/tests/reference.rs`; do not edit.\n\n\
          | setting | default | meaning |\n|---|---|---|\n"
-        .to_string();
+            .to_string();
     for row in client.query("SHOW ALL", &[]).await.expect("SHOW ALL is answered") {
         let cell = |index: usize| row.get::<_, String>(index).replace('|', "\\|");
         writeln!(page, "| `{}` | {} | {} |", cell(0), cell(1), cell(2)).unwrap();

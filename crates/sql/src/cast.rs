@@ -241,8 +241,7 @@ pub fn common_type(context: &str, inputs: &[&TypedExpr]) -> Result<SqlType, PgEr
             continue;
         }
         if category(next) != category(chosen) {
-            let message =
-                format!("{context} types {} and {} cannot be matched", chosen.sql_name(), next.sql_name());
+            let message = format!("{context} types {} and {} cannot be matched", chosen.sql_name(), next.sql_name());
             return Err(PgError::new(SqlState::DATATYPE_MISMATCH, message));
         }
         let preferred = matches!(chosen, SqlType::Bool | SqlType::Text | SqlType::Float8 | SqlType::Timestamptz);
@@ -252,11 +251,8 @@ pub fn common_type(context: &str, inputs: &[&TypedExpr]) -> Result<SqlType, PgEr
     }
     for input in inputs {
         if !input.is_unknown() && !implicitly(&input.sql_type, chosen) {
-            let message = format!(
-                "{context} could not convert type {} to {}",
-                input.sql_type.sql_name(),
-                chosen.sql_name()
-            );
+            let message =
+                format!("{context} could not convert type {} to {}", input.sql_type.sql_name(), chosen.sql_name());
             return Err(PgError::new(SqlState::CANNOT_COERCE, message));
         }
     }
@@ -302,20 +298,18 @@ pub fn type_from_ast(data_type: &ast::DataType) -> Result<(SqlType, i32), PgErro
         Ast::Timestamp(precision, ast::TimezoneInfo::WithTimeZone | ast::TimezoneInfo::Tz) => {
             Ok((SqlType::Timestamptz, precision_typmod(*precision)))
         }
-        Ast::Interval { fields, precision } => {
-            Ok((SqlType::Interval, interval_typmod(fields.as_ref(), *precision)))
-        }
+        Ast::Interval { fields, precision } => Ok((SqlType::Interval, interval_typmod(fields.as_ref(), *precision))),
         Ast::Uuid => plain(SqlType::Uuid),
         Ast::JSON => plain(SqlType::Json),
         Ast::JSONB => plain(SqlType::Jsonb),
         Ast::Regclass => plain(SqlType::Regclass),
-        Ast::Array(
-            ast::ArrayElemTypeDef::SquareBracket(element, _) | ast::ArrayElemTypeDef::AngleBracket(element),
-        ) => match type_from_ast(element)? {
-            // PostgreSQL has one array type for any number of dimensions.
-            (array @ SqlType::Array(_), typmod) => Ok((array, typmod)),
-            (element, typmod) => Ok((SqlType::Array(Box::new(element)), typmod)),
-        },
+        Ast::Array(ast::ArrayElemTypeDef::SquareBracket(element, _) | ast::ArrayElemTypeDef::AngleBracket(element)) => {
+            match type_from_ast(element)? {
+                // PostgreSQL has one array type for any number of dimensions.
+                (array @ SqlType::Array(_), typmod) => Ok((array, typmod)),
+                (element, typmod) => Ok((SqlType::Array(Box::new(element)), typmod)),
+            }
+        }
         Ast::Custom(name, modifiers) => named_type(name, modifiers),
         other => Err(undefined_type(&other.to_string().to_lowercase())),
     }
@@ -390,11 +384,7 @@ fn numeric_typmod(info: &ast::ExactNumberInfo) -> Result<(SqlType, i32), PgError
     Ok((SqlType::Numeric, ((precision as i32) << 16 | (scale as i32 & 0x7FF)) + 4))
 }
 
-fn length_typmod(
-    name: &str,
-    length: Option<&ast::CharacterLength>,
-    default: Option<u64>,
-) -> Result<i32, PgError> {
+fn length_typmod(name: &str, length: Option<&ast::CharacterLength>, default: Option<u64>) -> Result<i32, PgError> {
     let length = match length {
         Some(ast::CharacterLength::IntegerLength { length, .. }) => Some(*length),
         Some(ast::CharacterLength::Max) => return Err(PgError::unsupported(format!("{name}(max)"))),

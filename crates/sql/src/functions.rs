@@ -232,8 +232,21 @@ fn list() -> Vec<Function> {
 /// Functions over any types, which have no line in [`list`]. Alphabetical.
 const POLYMORPHIC: &[&str] = &[
     "pg_typeof",
-    "all", "any", "array_length", "cardinality", "coalesce", "concat", "concat_ws", "greatest", "least", "nullif",
-    "num_nonnulls", "num_nulls", "string_to_array", "to_json", "to_jsonb",
+    "all",
+    "any",
+    "array_length",
+    "cardinality",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "greatest",
+    "least",
+    "nullif",
+    "num_nonnulls",
+    "num_nulls",
+    "string_to_array",
+    "to_json",
+    "to_jsonb",
 ];
 
 static FUNCTIONS: LazyLock<HashMap<&'static str, Vec<Function>>> = LazyLock::new(|| {
@@ -322,8 +335,7 @@ pub fn resolve_function(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, P
     // varchar has no functions of its own: it is text to all of them.
     let as_text: Vec<&SqlType> =
         types.iter().map(|sql_type| if **sql_type == SqlType::Varchar { &SqlType::Text } else { *sql_type }).collect();
-    let candidates: Vec<Vec<&SqlType>> =
-        overloads.iter().map(|function| function.arguments.iter().collect()).collect();
+    let candidates: Vec<Vec<&SqlType>> = overloads.iter().map(|function| function.arguments.iter().collect()).collect();
     let chosen = match choose(&candidates, &as_text) {
         Ok(index) => &overloads[index],
         Err(_) if catalog::is_function(name) => return catalog::resolve(name, args),
@@ -462,9 +474,7 @@ fn coalesce(args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
         values.into_iter().map(|value| (Box::new(value.clone().is_not_null()), Box::new(value))).collect();
     let expr = match branches.is_empty() {
         true => last,
-        false => {
-            Expr::Case(datafusion::logical_expr::expr::Case::new(None, branches, Some(Box::new(last))))
-        }
+        false => Expr::Case(datafusion::logical_expr::expr::Case::new(None, branches, Some(Box::new(last)))),
     };
     Ok(TypedExpr::new(expr, sql_type))
 }
@@ -514,12 +524,7 @@ fn to_json(value: TypedExpr, result: SqlType) -> Result<TypedExpr, PgError> {
 }
 
 /// `element operator ANY (array)`, the operator being given as a literal.
-fn quantified(
-    name: &str,
-    element: &TypedExpr,
-    operator: &TypedExpr,
-    array: &TypedExpr,
-) -> Result<TypedExpr, PgError> {
+fn quantified(name: &str, element: &TypedExpr, operator: &TypedExpr, array: &TypedExpr) -> Result<TypedExpr, PgError> {
     let Expr::Literal(datafusion::common::ScalarValue::Utf8(Some(operator)), _) = &operator.expr else {
         return Err(PgError::internal("a quantified comparison without its operator"));
     };

@@ -8,10 +8,10 @@ pub mod cast;
 pub mod functions;
 pub mod literal;
 pub mod operators;
-pub mod typed;
 pub mod optimize;
 pub mod parse;
 pub mod statement;
+pub mod typed;
 
 pub use optimize::{Purpose, optimize};
 pub use parse::{Ast, Statement, parse, parse_query};

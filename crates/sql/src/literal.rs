@@ -44,8 +44,7 @@ pub fn null() -> TypedExpr {
 
 /// NULL of a type.
 pub fn typed_null(sql_type: &SqlType) -> Result<TypedExpr, PgError> {
-    let value =
-        ScalarValue::try_from(&sql_type.arrow()).map_err(|error| PgError::internal(error.to_string()))?;
+    let value = ScalarValue::try_from(&sql_type.arrow()).map_err(|error| PgError::internal(error.to_string()))?;
     Ok(TypedExpr::new(lit(value), sql_type.clone()))
 }
 
@@ -54,8 +53,7 @@ pub fn typed(sql_type: &SqlType, typmod: i32, text: &str) -> Result<TypedExpr, P
     // A written type cuts a string to its length; only a stored one is too long.
     let at_once = !matches!(sql_type, SqlType::Varchar | SqlType::Bpchar);
     let array = parse_scalar(sql_type, if at_once { typmod } else { -1 }, text)?;
-    let value =
-        ScalarValue::try_from_array(&array, 0).map_err(|error| PgError::internal(error.to_string()))?;
+    let value = ScalarValue::try_from_array(&array, 0).map_err(|error| PgError::internal(error.to_string()))?;
     let literal = TypedExpr::new(lit(value), sql_type.clone());
     match at_once {
         true => Ok(TypedExpr { typmod, ..literal }),

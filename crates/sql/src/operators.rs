@@ -35,7 +35,10 @@ enum Action {
     /// A strict kernel; the name is that of the function it becomes.
     Kernel(&'static str, Body),
     Compare(Operator),
-    Like { negated: bool, case_insensitive: bool },
+    Like {
+        negated: bool,
+        case_insensitive: bool,
+    },
 }
 
 /// The types that can be compared, by themselves.
@@ -352,7 +355,8 @@ fn boolean_operand(name: &str, operand: TypedExpr) -> Result<Expr, PgError> {
 
 fn logical(op: &str, left: Option<TypedExpr>, right: TypedExpr) -> Result<TypedExpr, PgError> {
     let name = op.to_ascii_uppercase();
-    let left = left.ok_or_else(|| PgError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{name}\"")))?;
+    let left =
+        left.ok_or_else(|| PgError::new(SqlState::SYNTAX_ERROR, format!("syntax error at or near \"{name}\"")))?;
     let operator = if name == "AND" { Operator::And } else { Operator::Or };
     let (left, right) = (boolean_operand(&name, left)?, boolean_operand(&name, right)?);
     Ok(TypedExpr::new(binary_expr(left, operator, right), SqlType::Bool))
@@ -367,8 +371,7 @@ fn apply(overload: &Overload, operands: Vec<TypedExpr>) -> Result<TypedExpr, PgE
     }
     match overload.action {
         Action::Kernel(name, body) => {
-            let arguments =
-                converted.into_iter().map(|operand| (operand.expr, operand.sql_type.arrow())).collect();
+            let arguments = converted.into_iter().map(|operand| (operand.expr, operand.sql_type.arrow())).collect();
             let expr = folded(call_strict(name, arguments, overload.result.arrow(), body));
             Ok(TypedExpr::new(expr, overload.result.clone()))
         }
@@ -419,12 +422,8 @@ fn comparable(left: TypedExpr, right: TypedExpr) -> (Expr, Expr) {
 
 /// [`equality_key`] for both sides of a comparison: a numeric with a fixed scale meets one without in the same form.
 pub fn equality_keys(left: TypedExpr, right: TypedExpr) -> (Expr, Expr) {
-    let (left_typmod, right_typmod) =
-        if left.typmod == right.typmod { (left.typmod, right.typmod) } else { (-1, -1) };
-    (
-        equality_key(TypedExpr { typmod: left_typmod, ..left }),
-        equality_key(TypedExpr { typmod: right_typmod, ..right }),
-    )
+    let (left_typmod, right_typmod) = if left.typmod == right.typmod { (left.typmod, right.typmod) } else { (-1, -1) };
+    (equality_key(TypedExpr { typmod: left_typmod, ..left }), equality_key(TypedExpr { typmod: right_typmod, ..right }))
 }
 
 fn at_scale(bytes: &[u8], scale: i32) -> Expr {

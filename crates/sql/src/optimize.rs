@@ -10,10 +10,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use datafusion::common::{DataFusionError, NullEquality};
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DataFusionError, NullEquality};
 use datafusion::execution::registry::{FunctionRegistry, MemoryFunctionRegistry};
 use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::{Distinct, LogicalPlan};

@@ -7,10 +7,11 @@ use std::path::Path;
 use sql::functions::{aggregate_names, refused_names, signatures};
 
 fn page() -> String {
-    let mut page = "# Functions\n\nGenerated from the code by `crates/sql/tests/reference.rs`; do not edit. Overloads resolve, \
+    let mut page =
+        "# Functions\n\nGenerated from the code by `crates/sql/tests/reference.rs`; do not edit. Overloads resolve, \
          and implicit casts\napply, as in PostgreSQL. `(..)` takes any types.\n\n## Scalar functions\n\n\
          | function | arguments | result |\n|---|---|---|\n"
-        .to_string();
+            .to_string();
     for signature in signatures() {
         let (name, rest) = signature.split_once('(').unwrap();
         let (arguments, result) = rest.rsplit_once(')').unwrap();

@@ -46,8 +46,10 @@ impl Storage {
     ///
     /// Errors: [`StorageError::InUse`] if another server has it open, [`StorageError::UnknownFormat`] if a newer version wrote it.
     pub fn open(directory: &Path) -> Result<Storage, StorageError> {
-        std::fs::create_dir_all(directory)
-            .map_err(|error| StorageError::Directory { path: directory.display().to_string(), reason: error.to_string() })?;
+        std::fs::create_dir_all(directory).map_err(|error| StorageError::Directory {
+            path: directory.display().to_string(),
+            reason: error.to_string(),
+        })?;
         let mut options = Options::default();
         options.create_if_missing(true);
         options.create_missing_column_families(true);

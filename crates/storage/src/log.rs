@@ -178,7 +178,9 @@ impl Storage {
             return Ok(Vec::new());
         };
         let mut batches = Vec::new();
-        for entry in self.db.iterator_cf(self.family(LOG), IteratorMode::From(&table.0.to_be_bytes(), Direction::Forward)) {
+        for entry in
+            self.db.iterator_cf(self.family(LOG), IteratorMode::From(&table.0.to_be_bytes(), Direction::Forward))
+        {
             let (key, value) = entry?;
             if !key.starts_with(&table.0.to_be_bytes()) {
                 break;
@@ -224,7 +226,8 @@ impl Storage {
 
 impl StoredSchema {
     fn new(columns: &[ArrayRef]) -> StoredSchema {
-        let field = |(index, column): (usize, &ArrayRef)| Field::new(index.to_string(), column.data_type().clone(), true);
+        let field =
+            |(index, column): (usize, &ArrayRef)| Field::new(index.to_string(), column.data_type().clone(), true);
         let mut fields: Vec<Field> = columns.iter().enumerate().map(field).collect();
         fields.push(Field::new("diff", DataType::Int64, false));
         let schema = Arc::new(Schema::new(fields));
@@ -284,11 +287,15 @@ fn consolidate(batches: &[RecordBatch], types: &[DataType]) -> Result<TableRows,
         });
         counts[slot] += diff;
     }
-    let kept: UInt32Array =
-        first.iter().zip(&counts).filter(|(_, count)| **count != 0).map(|(index, _)| *index).collect::<Vec<u32>>().into();
+    let kept: UInt32Array = first
+        .iter()
+        .zip(&counts)
+        .filter(|(_, count)| **count != 0)
+        .map(|(index, _)| *index)
+        .collect::<Vec<u32>>()
+        .into();
     counts.retain(|count| *count != 0);
-    let columns =
-        columns.iter().map(|column| take(column, &kept, None)).collect::<Result<_, _>>().map_err(corrupt)?;
+    let columns = columns.iter().map(|column| take(column, &kept, None)).collect::<Result<_, _>>().map_err(corrupt)?;
     Ok(TableRows { columns, counts })
 }
 

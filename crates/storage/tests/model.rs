@@ -75,7 +75,8 @@ fn a_table_is_the_sum_of_its_writes() {
 #[test]
 fn objects_come_back_in_order() {
     let directory = tempfile::tempdir().expect("a directory");
-    let object = |id: u32| StoredObject { id, schema: "public".into(), name: format!("t{id}"), sql: "CREATE ..".into() };
+    let object =
+        |id: u32| StoredObject { id, schema: "public".into(), name: format!("t{id}"), sql: "CREATE ..".into() };
     {
         let storage = Storage::open(directory.path()).expect("opens");
         storage.put_objects(&[object(300), object(16384)]).expect("stores");

@@ -80,7 +80,9 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
 
 fn table_type(object: &Object) -> Option<&'static str> {
     match &object.kind {
-        ObjectKind::Table { .. } | ObjectKind::Source { .. } | ObjectKind::MaterializedView { .. } => Some("BASE TABLE"),
+        ObjectKind::Table { .. } | ObjectKind::Source { .. } | ObjectKind::MaterializedView { .. } => {
+            Some("BASE TABLE")
+        }
         ObjectKind::View { .. } => Some("VIEW"),
         ObjectKind::SystemRelation { .. } => Some(if object.id.0 < 12000 { "BASE TABLE" } else { "VIEW" }),
         ObjectKind::Connection { .. } | ObjectKind::Index { .. } => None,

@@ -48,9 +48,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         schema: "pg_catalog",
         name: "pg_tablespace",
         columns: "oid oid, spcname name, spcowner oid, spcacl _text, spcoptions _text",
-        rows: |_| {
-            vec![vec![Value::Oid(1663), text("pg_default"), Value::Oid(OWNER_OID), Value::Null, Value::Null]]
-        },
+        rows: |_| vec![vec![Value::Oid(1663), text("pg_default"), Value::Oid(OWNER_OID), Value::Null, Value::Null]],
     },
     SystemRelation {
         oid: 2612,

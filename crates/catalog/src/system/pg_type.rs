@@ -42,7 +42,11 @@ fn row(
 ) -> Vec<Value> {
     // PostgreSQL's older types say `int4in`, the newer ones `uuid_in`: drivers tell arrays by `array_in`.
     let function = |direction: &str| match element {
-        0 if matches!(info.name, "date" | "time" | "timestamp" | "timestamptz" | "interval" | "numeric" | "uuid" | "json" | "jsonb") => {
+        0 if matches!(
+            info.name,
+            "date" | "time" | "timestamp" | "timestamptz" | "interval" | "numeric" | "uuid" | "json" | "jsonb"
+        ) =>
+        {
             text(format!("{}_{direction}", info.name))
         }
         0 => text(format!("{}{direction}", info.name)),

@@ -139,7 +139,7 @@ impl Column {
                 other => parse_bool(other)?,
             }),
             Builder::Timestamp(builder) => builder.append_value(match iso_timestamp(text) {
-                Some((value, rest)) if rest.is_empty() => value,
+                Some((value, "")) => value,
                 _ => datetime::parse_timestamp(text)?,
             }),
             Builder::Timestamptz(builder) => builder.append_value(match iso_timestamp(text) {

@@ -94,12 +94,7 @@ pub(crate) async fn copy_in(
 }
 
 /// One row of what an INSERT without values for them gives the columns that the data lacks.
-fn defaults(
-    session: &Session,
-    name: &str,
-    schema: &RelationSchema,
-    copy: &CopyIn,
-) -> Result<Vec<ArrayRef>, PgError> {
+fn defaults(session: &Session, name: &str, schema: &RelationSchema, copy: &CopyIn) -> Result<Vec<ArrayRef>, PgError> {
     let nulls = || schema.columns.iter().map(|column| new_null_array(&column.sql_type.arrow(), 1)).collect();
     if copy.columns.len() == schema.columns.len() {
         return Ok(nulls());

@@ -44,10 +44,7 @@ pub(super) async fn run(
         [] => {}
         [other] => session.notice(SqlState::SUCCESSFUL_COMPLETION, format!("drop cascades to {other}")),
         others => {
-            session.notice(
-                SqlState::SUCCESSFUL_COMPLETION,
-                format!("drop cascades to {} other objects", others.len()),
-            );
+            session.notice(SqlState::SUCCESSFUL_COMPLETION, format!("drop cascades to {} other objects", others.len()));
             if let Some(notice) = session.notices.last_mut() {
                 let lines: Vec<String> = others.iter().map(|other| format!("drop cascades to {other}")).collect();
                 notice.error.detail = Some(lines.join("\n"));

@@ -77,7 +77,9 @@ impl Upsert<'_> {
         };
         let types: Vec<_> = key.iter().map(|index| self.schema.columns[*index].sql_type.clone()).collect();
         let keys = Keys::new(&types)?;
-        let of = |columns: &[ArrayRef]| keys.of(&key.iter().map(|index| ArrayRef::clone(&columns[*index])).collect::<Vec<_>>());
+        let of = |columns: &[ArrayRef]| {
+            keys.of(&key.iter().map(|index| ArrayRef::clone(&columns[*index])).collect::<Vec<_>>())
+        };
         let proposed_keys = of(&proposed.columns)?;
         let existing = writing.existing(prepared, proposed.table, self.schema, key, &proposed.columns).await?;
         let mut place = HashMap::new();
@@ -106,8 +108,7 @@ impl Upsert<'_> {
         }
         let inserted = rows_of(&proposed.columns, &fresh)?;
         let old = rows_of(&existing, &old_rows)?;
-        let inputs: Vec<ArrayRef> =
-            old.iter().cloned().chain(rows_of(&proposed.columns, &new_rows)?).collect();
+        let inputs: Vec<ArrayRef> = old.iter().cloned().chain(rows_of(&proposed.columns, &new_rows)?).collect();
         let (old, new) = self.updated(writing, old, &inputs, old_rows.len())?;
         let updated_count = new.first().map_or(0, |column| column.len());
         let replaced = Change::replace(proposed.table, old, new.clone(), updated_count)?;

@@ -25,11 +25,7 @@ pub(super) fn prepare(
     Ok(command("PREPARE"))
 }
 
-pub(super) async fn execute(
-    session: &mut Session,
-    name: &str,
-    parameters: &[TypedExpr],
-) -> Result<Response, PgError> {
+pub(super) async fn execute(session: &mut Session, name: &str, parameters: &[TypedExpr]) -> Result<Response, PgError> {
     let prepared = session.statements.get(name).ok_or_else(|| undefined(name))?.clone();
     let types = prepared.parameter_types().to_vec();
     if types.len() != parameters.len() {

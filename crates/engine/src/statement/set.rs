@@ -8,12 +8,7 @@ use crate::session::Session;
 use crate::statement::command;
 use crate::statement::transaction::set_local;
 
-pub(super) fn run(
-    session: &mut Session,
-    name: &str,
-    value: Option<&str>,
-    local: bool,
-) -> Result<Response, PgError> {
+pub(super) fn run(session: &mut Session, name: &str, value: Option<&str>, local: bool) -> Result<Response, PgError> {
     match (local, value) {
         (true, Some(value)) if session.transaction.is_some() => set_local(session, name, value)?,
         (true, _) if session.transaction.is_none() => {

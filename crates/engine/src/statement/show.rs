@@ -58,9 +58,9 @@ pub(super) fn columns_schema() -> RelationSchema {
 
 pub(super) fn columns(catalog: &Catalog, relation: ObjectId) -> Result<Response, PgError> {
     let object = get(catalog, relation)?;
-    let schema = object.relation_schema().ok_or_else(|| {
-        PgError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" has no columns", object.name))
-    })?;
+    let schema = object
+        .relation_schema()
+        .ok_or_else(|| PgError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" has no columns", object.name)))?;
     let yes_or_no = |yes: bool| Some(if yes { "yes" } else { "no" }.to_string());
     let rows: Vec<Vec<Option<String>>> = schema
         .columns
@@ -104,7 +104,8 @@ pub(super) fn setting(session: &Session, name: Option<&str>) -> Result<Response,
 }
 
 fn get(catalog: &Catalog, id: ObjectId) -> Result<&Object, PgError> {
-    catalog.get(id).map(|object| &**object).ok_or_else(|| {
-        PgError::new(SqlState::UNDEFINED_TABLE, format!("relation with OID {id} does not exist"))
-    })
+    catalog
+        .get(id)
+        .map(|object| &**object)
+        .ok_or_else(|| PgError::new(SqlState::UNDEFINED_TABLE, format!("relation with OID {id} does not exist")))
 }

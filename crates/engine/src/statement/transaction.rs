@@ -292,9 +292,11 @@ pub(super) async fn rollback_statement(session: &mut Session) -> Result<Response
 }
 
 fn block<'a>(session: &'a mut Session, statement: &str) -> Result<&'a mut Transaction, PgError> {
-    session.transaction.as_mut().filter(|transaction| !transaction.implicit).ok_or_else(|| {
-        PgError::new(SqlState("25P01"), format!("{statement} can only be used in transaction blocks"))
-    })
+    session
+        .transaction
+        .as_mut()
+        .filter(|transaction| !transaction.implicit)
+        .ok_or_else(|| PgError::new(SqlState("25P01"), format!("{statement} can only be used in transaction blocks")))
 }
 
 pub(super) fn savepoint(session: &mut Session, name: &str) -> Result<Response, PgError> {

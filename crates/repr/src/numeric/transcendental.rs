@@ -306,7 +306,7 @@ fn ln_near_one(mut value: BigInt, one: &BigInt) -> BigInt {
     let extra = pow10_big(6);
     let one = one * &extra;
     value *= &extra;
-    while BigInt::from(&value - &one).abs() * 20 > one {
+    while (&value - &one).abs() * 20 > one {
         value = (&value * &one).sqrt();
         roots += 1;
     }

@@ -145,10 +145,12 @@ impl TimeZone {
         if let Some((_, seconds)) = ABBREVIATIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
             return Some(TimeZone::Fixed(*seconds));
         }
-        chrono_tz::TZ_VARIANTS.iter().copied().find(|zone| zone.name().eq_ignore_ascii_case(name)).map(|zone| match zone {
-            chrono_tz::UTC | chrono_tz::Etc::UTC | chrono_tz::GMT => TimeZone::UTC,
-            zone => TimeZone::Named(zone),
-        })
+        chrono_tz::TZ_VARIANTS.iter().copied().find(|zone| zone.name().eq_ignore_ascii_case(name)).map(
+            |zone| match zone {
+                chrono_tz::UTC | chrono_tz::Etc::UTC | chrono_tz::GMT => TimeZone::UTC,
+                zone => TimeZone::Named(zone),
+            },
+        )
     }
 
     /// Seconds east of Greenwich at an instant (microseconds since the epoch).
@@ -209,7 +211,11 @@ pub(crate) fn parse_offset(text: &str) -> Option<i32> {
         match body.len() {
             1 | 2 => (number(body)?, 0, 0),
             3 | 4 => (number(&body[..body.len() - 2])?, number(&body[body.len() - 2..])?, 0),
-            _ => (number(&body[..body.len() - 4])?, number(&body[body.len() - 4..body.len() - 2])?, number(&body[body.len() - 2..])?),
+            _ => (
+                number(&body[..body.len() - 4])?,
+                number(&body[body.len() - 4..body.len() - 2])?,
+                number(&body[body.len() - 2..])?,
+            ),
         }
     } else {
         return None;
@@ -254,7 +260,9 @@ mod tests {
 
     #[test]
     fn days_and_dates_agree() {
-        for (days, date) in [(0, (1970, 1, 1)), (-1, (1969, 12, 31)), (11_016, (2000, 2, 29)), (DATE_MIN, (-4713, 11, 24))] {
+        for (days, date) in
+            [(0, (1970, 1, 1)), (-1, (1969, 12, 31)), (11_016, (2000, 2, 29)), (DATE_MIN, (-4713, 11, 24))]
+        {
             assert_eq!(civil_from_days(days), date);
             assert_eq!(days_from_civil(date.0, date.1, date.2), days);
         }

@@ -36,12 +36,12 @@ fn report(fault: Fault, type_name: &str, text: &str) -> PgError {
             SqlState::INVALID_DATETIME_FORMAT,
             format!("invalid input syntax for type {type_name}: \"{text}\""),
         ),
-        Fault::Range => PgError::new(
-            SqlState::DATETIME_FIELD_OVERFLOW,
-            format!("date/time field value out of range: \"{text}\""),
-        ),
-        Fault::Month => report(Fault::Range, type_name, text)
-            .with_hint("Perhaps you need a different \"datestyle\" setting."),
+        Fault::Range => {
+            PgError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("date/time field value out of range: \"{text}\""))
+        }
+        Fault::Month => {
+            report(Fault::Range, type_name, text).with_hint("Perhaps you need a different \"datestyle\" setting.")
+        }
         Fault::Unsupported => PgError::unsupported(format!("the value \"{text}\", which depends on when it is read,")),
     }
 }
@@ -57,9 +57,7 @@ pub fn parse_date(text: &str) -> Result<i32, PgError> {
             let days = calendar::days_from_civil(year, month, day);
             match (calendar::DATE_MIN..=calendar::DATE_MAX).contains(&days) {
                 true => Ok(days as i32),
-                false => {
-                    Err(PgError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("date out of range: \"{text}\"")))
-                }
+                false => Err(PgError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("date out of range: \"{text}\""))),
             }
         }
         (None, None) => Err(report(Fault::Syntax, "date", text)),
@@ -159,7 +157,18 @@ fn read_iso(bytes: &[u8]) -> Option<Reading> {
 }
 
 const MONTHS: [&str; 12] = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 const DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
 
@@ -167,7 +176,9 @@ const DAYS: [&str; 7] = ["sunday", "monday", "tuesday", "wednesday", "thursday",
 pub(crate) fn month_by_name(word: &str) -> Option<i64> {
     MONTHS
         .iter()
-        .position(|month| *month == word || (word.len() == 3 && month.starts_with(word)) || (word == "sept" && *month == "september"))
+        .position(|month| {
+            *month == word || (word.len() == 3 && month.starts_with(word)) || (word == "sept" && *month == "september")
+        })
         .map(|index| index as i64 + 1)
 }
 
@@ -230,10 +241,11 @@ fn read_number<'a>(text: &'a str, fields: &mut Fields) -> Result<&'a str, Fault>
         Some(separator @ ('-' | '/')) if fields.reading.date.is_none() && fields.loose.is_empty() => {
             let (date, after) = span(text, |c| c.is_ascii_alphanumeric() || c == separator);
             // The letter T may join date and time.
-            let (date, after) = match date.find('t').filter(|at| date[at + 1..].starts_with(|c: char| c.is_ascii_digit())) {
-                Some(at) => text.split_at(at),
-                None => (date, after),
-            };
+            let (date, after) =
+                match date.find('t').filter(|at| date[at + 1..].starts_with(|c: char| c.is_ascii_digit())) {
+                    Some(at) => text.split_at(at),
+                    None => (date, after),
+                };
             fields.reading.date = Some(parse_date_parts(&date.split(separator).collect::<Vec<_>>())?);
             Ok(after)
         }
@@ -242,7 +254,10 @@ fn read_number<'a>(text: &'a str, fields: &mut Fields) -> Result<&'a str, Fault>
             let parts: Vec<&str> = dotted.split('.').collect();
             if parts.len() == 3 {
                 fields.reading.date = Some(parse_date_parts(&parts)?);
-            } else if parts.len() == 2 && matches!(parts[0].len(), 6) && (fields.reading.date.is_some() || fields.expects_time) {
+            } else if parts.len() == 2
+                && matches!(parts[0].len(), 6)
+                && (fields.reading.date.is_some() || fields.expects_time)
+            {
                 let time = compact_time(parts[0])? + fraction_micros(parts[1])?;
                 set_time(fields, time)?;
             } else if parts.len() == 2 && parts[1].len() == 3 && parts[0].len() == 4 {
@@ -266,8 +281,11 @@ fn read_number<'a>(text: &'a str, fields: &mut Fields) -> Result<&'a str, Fault>
             } else if !has_date && fields.month.is_none() && number.len() == 6 {
                 let (year, month, day) = (value / 10_000, value / 100 % 100, value % 100);
                 fields.reading.date = Some(valid_date(full_year(year, 2), month, day)?);
-            } else if !has_date && (after.starts_with("am") || after.starts_with("pm") || after.trim_start().starts_with("am")
-                || after.trim_start().starts_with("pm"))
+            } else if !has_date
+                && (after.starts_with("am")
+                    || after.starts_with("pm")
+                    || after.trim_start().starts_with("am")
+                    || after.trim_start().starts_with("pm"))
             {
                 set_time(fields, value * HOUR)?;
             } else if has_date || fields.loose.len() >= 2 {

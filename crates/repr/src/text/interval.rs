@@ -85,8 +85,7 @@ impl Interval {
         let whole_days = to_i32(days)?;
         let month_remainder_days = tidy((months - whole_months as f64) * 30.0);
         let mut extra_days = month_remainder_days as i32;
-        let mut seconds =
-            tidy((days - whole_days as f64 + month_remainder_days - extra_days as f64) * 86_400.0);
+        let mut seconds = tidy((days - whole_days as f64 + month_remainder_days - extra_days as f64) * 86_400.0);
         // Cascade what the rounding made a whole day.
         if seconds.abs() >= 86_400.0 {
             extra_days += (seconds / 86_400.0) as i32;
@@ -205,8 +204,12 @@ enum Unit {
 
 fn unit_by_name(word: &str) -> Option<Unit> {
     Some(match word {
-        "us" | "usec" | "usecs" | "usecond" | "useconds" | "microsecond" | "microseconds" | "microsecon" => Unit::Micros(1),
-        "ms" | "msec" | "msecs" | "msecond" | "mseconds" | "millisecond" | "milliseconds" | "millisecon" => Unit::Micros(1000),
+        "us" | "usec" | "usecs" | "usecond" | "useconds" | "microsecond" | "microseconds" | "microsecon" => {
+            Unit::Micros(1)
+        }
+        "ms" | "msec" | "msecs" | "msecond" | "mseconds" | "millisecond" | "milliseconds" | "millisecon" => {
+            Unit::Micros(1000)
+        }
         "s" | "sec" | "secs" | "second" | "seconds" => Unit::Micros(SECOND),
         "m" | "min" | "mins" | "minute" | "minutes" => Unit::Micros(MINUTE),
         "h" | "hr" | "hrs" | "hour" | "hours" => Unit::Micros(HOUR),
@@ -232,7 +235,9 @@ impl Sum {
         let fraction: f64 = if fraction.is_empty() { 0.0 } else { format!("0.{fraction}").parse().ok()? };
         let (whole, fraction) = if negative { (-whole, -fraction) } else { (whole, fraction) };
         match unit {
-            Unit::Micros(size) => self.micros += whole * size as i128 + (fraction * size as f64).round_ties_even() as i128,
+            Unit::Micros(size) => {
+                self.micros += whole * size as i128 + (fraction * size as f64).round_ties_even() as i128
+            }
             Unit::Days(size) => {
                 let extra = fraction * size as f64;
                 self.days += whole * size as i128 + extra.trunc() as i128;
@@ -244,7 +249,9 @@ impl Sum {
                 self.days += extra.trunc() as i128;
                 self.micros += (extra.fract() * DAY as f64).round_ties_even() as i128;
             }
-            Unit::Months(size) => self.months += whole as f64 * size as f64 + (fraction * size as f64).round_ties_even(),
+            Unit::Months(size) => {
+                self.months += whole as f64 * size as f64 + (fraction * size as f64).round_ties_even()
+            }
         }
         Some(())
     }
@@ -342,7 +349,8 @@ fn read_verbose(body: &str, range: i32) -> Option<Sum> {
     while !rest.is_empty() {
         let negative = rest.starts_with('-');
         let unsigned = rest.strip_prefix(['-', '+']).unwrap_or(rest).trim_start();
-        let end = unsigned.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':' | '-'))).unwrap_or(unsigned.len());
+        let end =
+            unsigned.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | ':' | '-'))).unwrap_or(unsigned.len());
         let (number, after) = unsigned.split_at(end);
         if !number.starts_with(|c: char| c.is_ascii_digit() || c == '.') || number == "." {
             return None;

@@ -92,7 +92,8 @@ pub fn parse_float(text: &str, type_name: &str) -> Result<f64, PgError> {
         };
     }
     let value: f64 = trimmed.parse().map_err(|_| syntax(type_name, text))?;
-    let mantissa_is_zero = || !unsigned.split(['e', 'E']).next().unwrap_or_default().contains(|c| matches!(c, '1'..='9'));
+    let mantissa_is_zero =
+        || !unsigned.split(['e', 'E']).next().unwrap_or_default().contains(|c| matches!(c, '1'..='9'));
     if value.is_infinite() || (value == 0.0 && !mantissa_is_zero()) {
         return Err(float_range(trimmed, type_name));
     }
@@ -161,10 +162,9 @@ fn parse_bytea(text: &str) -> Result<Vec<u8>, PgError> {
                 bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
                 rest = &rest[4..];
             }
-            [b'\\', ..] => return Err(PgError::new(
-                SqlState::INVALID_TEXT_REPRESENTATION,
-                "invalid input syntax for type bytea",
-            )),
+            [b'\\', ..] => {
+                return Err(PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type bytea"));
+            }
             [byte, ..] => {
                 bytes.push(*byte);
                 rest = &rest[1..];
@@ -185,7 +185,7 @@ fn parse_uuid(text: &str) -> Result<[u8; 16], PgError> {
     for c in body.chars() {
         // A dash may follow any group of four digits.
         if c == '-' {
-            if after_dash || count % 4 != 0 || count == 32 {
+            if after_dash || !count.is_multiple_of(4) || count == 32 {
                 return Err(invalid());
             }
             after_dash = true;
@@ -406,9 +406,8 @@ impl ColumnParser {
 
 /// The elements of a one-dimensional array literal; None is NULL. Error `22P02`.
 fn split_array(text: &str) -> Result<Vec<Option<String>>, PgError> {
-    let malformed = || {
-        PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, format!("malformed array literal: \"{text}\""))
-    };
+    let malformed =
+        || PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, format!("malformed array literal: \"{text}\""));
     let body = trim(text).strip_prefix('{').and_then(|body| body.strip_suffix('}')).ok_or_else(malformed)?;
     let mut elements = Vec::new();
     if trim(body).is_empty() {

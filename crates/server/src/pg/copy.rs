@@ -527,9 +527,11 @@ fn csv_record(
             end => {
                 let line_ends = end != Some(delimiter);
                 // The carriage return of a line ending is no data.
-                if line_ends && !was_quoted && records.text.len() > field_start && records.text.ends_with(b"\r") {
-                    records.text.pop();
-                } else if line_ends && was_quoted && position > 0 && input[position - 1] == b'\r' {
+                let return_before = match was_quoted {
+                    true => position > 0 && input[position - 1] == b'\r',
+                    false => records.text.len() > field_start && records.text.ends_with(b"\r"),
+                };
+                if line_ends && return_before {
                     records.text.pop();
                 }
                 let value = &records.text[field_start..];

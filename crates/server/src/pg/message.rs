@@ -14,11 +14,9 @@ use engine::Notice;
 use pgwire::messages::Message;
 use pgwire::messages::copy::{CopyInResponse, CopyOutResponse};
 use pgwire::messages::data::{FieldDescription, ParameterDescription, RowDescription};
-use pgwire::messages::response::{CommandComplete, ErrorResponse, NoticeResponse, ReadyForQuery};
 pub(crate) use pgwire::messages::response::TransactionStatus;
-use pgwire::messages::startup::{
-    Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey,
-};
+use pgwire::messages::response::{CommandComplete, ErrorResponse, NoticeResponse, ReadyForQuery};
+use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
 use repr::{ColumnSchema, PgError, RelationSchema, SqlState, SqlType};
 
 use crate::pg::encode::Format;
@@ -115,13 +113,15 @@ pub(crate) fn decode_startup(body: Bytes) -> Result<StartupPacket, MessageError>
             let (major, minor) = ((version >> 16) as u16, version as u16);
             let mut parameters = Vec::new();
             // Another major version lays its packet out differently; only the number is of use then.
-            while major == 3 {
-                let name = fields.string()?;
-                if name.is_empty() {
-                    fields.end("startup packet")?;
-                    break;
+            if major == 3 {
+                loop {
+                    let name = fields.string()?;
+                    if name.is_empty() {
+                        break;
+                    }
+                    parameters.push((name, fields.string()?));
                 }
-                parameters.push((name, fields.string()?));
+                fields.end("startup packet")?;
             }
             Ok(StartupPacket::Startup { major, minor, parameters })
         }

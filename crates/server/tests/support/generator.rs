@@ -75,7 +75,8 @@ fn insert(random: &mut Random, table: usize) -> String {
 
 fn change(random: &mut Random) -> String {
     let table = random.below(3) as usize;
-    let condition = random.pick(&["a = 1", "b > 1", "c = 'ash'", "e", "d IS NULL", "k < 20", "f IS NOT NULL AND a < 3"]);
+    let condition =
+        random.pick(&["a = 1", "b > 1", "c = 'ash'", "e", "d IS NULL", "k < 20", "f IS NOT NULL AND a < 3"]);
     match random.below(5) {
         0 | 1 => insert(random, table),
         2 => format!("DELETE FROM t{table} WHERE {condition}"),
@@ -107,7 +108,11 @@ impl Generator {
             conditions.push(self.comparison(&scope, outer));
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        if outer.is_empty() && self.random.chance(45) { self.grouped(from, filter, &scope) } else { self.plain(from, filter, &scope) }
+        if outer.is_empty() && self.random.chance(45) {
+            self.grouped(from, filter, &scope)
+        } else {
+            self.plain(from, filter, &scope)
+        }
     }
 
     fn plain(&mut self, from: String, filter: String, scope: &[Column]) -> (String, Vec<Type>) {
@@ -125,7 +130,8 @@ impl Generator {
     fn grouped(&mut self, from: String, filter: String, scope: &[Column]) -> (String, Vec<Type>) {
         let keys: Vec<Column> = (0..self.random.below(3)).map(|_| self.random.pick(scope).clone()).collect();
         let mut types: Vec<Type> = keys.iter().map(|key| key.of).collect();
-        let mut list: Vec<String> = keys.iter().enumerate().map(|(index, key)| format!("{} AS c{index}", key.name)).collect();
+        let mut list: Vec<String> =
+            keys.iter().enumerate().map(|(index, key)| format!("{} AS c{index}", key.name)).collect();
         for _ in 0..self.random.below(3) + 1 {
             let (text, of) = self.aggregate(scope);
             list.push(format!("{text} AS c{}", list.len()));
@@ -140,7 +146,8 @@ impl Generator {
     fn aggregate(&mut self, scope: &[Column]) -> (String, Type) {
         let column = self.random.pick(scope).clone();
         let distinct = if self.random.chance(25) { "DISTINCT " } else { "" };
-        let filter = if self.random.chance(15) { format!(" FILTER (WHERE {})", self.simple(scope)) } else { String::new() };
+        let filter =
+            if self.random.chance(15) { format!(" FILTER (WHERE {})", self.simple(scope)) } else { String::new() };
         let name = &column.name;
         match (self.random.below(6), column.of) {
             (0, _) => (format!("count(*){filter}"), Type::Bigint),
@@ -167,14 +174,16 @@ impl Generator {
     /// A SELECT with columns of the given types, or of any.
     fn plain_of(&mut self, depth: usize, outer: &[Column], types: Option<&[Type]>) -> (String, Vec<Type>) {
         let (from, scope) = self.from(depth);
-        let filter = if self.random.chance(60) { format!(" WHERE {}", self.condition(&scope, outer, 0)) } else { String::new() };
+        let filter =
+            if self.random.chance(60) { format!(" WHERE {}", self.condition(&scope, outer, 0)) } else { String::new() };
         let Some(types) = types else { return self.plain(from, filter, &scope) };
         let list: Vec<String> = types
             .iter()
             .enumerate()
             .map(|(index, of)| {
                 let fitting: Vec<Column> = scope.iter().filter(|column| column.of == *of).cloned().collect();
-                let text = if fitting.is_empty() { self.random.typed(*of) } else { self.random.pick(&fitting).name.clone() };
+                let text =
+                    if fitting.is_empty() { self.random.typed(*of) } else { self.random.pick(&fitting).name.clone() };
                 format!("{text} AS c{index}")
             })
             .collect();
@@ -206,7 +215,8 @@ impl Generator {
         self.aliases += 1;
         if depth > 0 && self.random.chance(25) {
             let (query, types) = self.query(depth - 1, &[]);
-            let scope = types.iter().enumerate().map(|(index, of)| Column { name: format!("{alias}.c{index}"), of: *of });
+            let scope =
+                types.iter().enumerate().map(|(index, of)| Column { name: format!("{alias}.c{index}"), of: *of });
             return (format!("({query}) AS {alias}"), scope.collect());
         }
         (format!("t{} AS {alias}", self.random.below(3)), columns(&alias))

@@ -169,7 +169,8 @@ impl AggregateUDFImpl for Aggregate {
             false => (self.state_types)(self.name, &types, result).map_err(external)?,
         };
         if self.ordered && !arguments.is_distinct {
-            let order = arguments.ordering_fields.iter().map(|field| DataType::new_list(field.data_type().clone(), true));
+            let order =
+                arguments.ordering_fields.iter().map(|field| DataType::new_list(field.data_type().clone(), true));
             state.extend(order);
         }
         let name = |index: usize| format!("{}[{index}]", arguments.name);
@@ -450,7 +451,10 @@ fn aggregates() -> Vec<Aggregate> {
 }
 
 static AGGREGATES: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock::new(|| {
-    aggregates().into_iter().map(|aggregate| (aggregate.name, Arc::new(AggregateUDF::new_from_impl(aggregate)))).collect()
+    aggregates()
+        .into_iter()
+        .map(|aggregate| (aggregate.name, Arc::new(AggregateUDF::new_from_impl(aggregate))))
+        .collect()
 });
 
 /// Other names of the same aggregates.
@@ -470,9 +474,8 @@ pub(crate) fn names() -> Vec<&'static str> {
 
 fn undefined(name: &str, arguments: &[TypedExpr]) -> PgError {
     let types: Vec<String> = arguments.iter().map(|argument| argument.sql_type.sql_name()).collect();
-    PgError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}({}) does not exist", types.join(", "))).with_hint(
-        "No function matches the given name and argument types. You might need to add explicit type casts.",
-    )
+    PgError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name}({}) does not exist", types.join(", ")))
+        .with_hint("No function matches the given name and argument types. You might need to add explicit type casts.")
 }
 
 /// An aggregate call: always an `Expr::AggregateFunction`. No argument at all is `count(*)`.
@@ -500,8 +503,7 @@ pub(crate) fn resolve_aggregate(
         arguments.into_iter().map(|argument| if keyed { equality_key(argument) } else { argument.expr }).collect();
     // Order matters only to what keeps it.
     let order_by = if matches!(name, "array_agg" | "string_agg") { order_by } else { Vec::new() };
-    let call =
-        AggregateFunction::new_udf(Arc::clone(udf), expressions, distinct, filter.map(Box::new), order_by, None);
+    let call = AggregateFunction::new_udf(Arc::clone(udf), expressions, distinct, filter.map(Box::new), order_by, None);
     Ok(TypedExpr::new(Expr::AggregateFunction(call), result))
 }
 
@@ -547,8 +549,8 @@ fn typed_arguments(name: &str, arguments: Vec<TypedExpr>) -> Result<(Vec<TypedEx
         }
         "min" | "max" => {
             let wanted = match &argument_type {
-                Int2 | Int4 | Int8 | Float4 | Float8 | Numeric | Text | Bpchar | Date | Time | Timestamp | Timestamptz
-                | Interval | Oid => argument_type,
+                Int2 | Int4 | Int8 | Float4 | Float8 | Numeric | Text | Bpchar | Date | Time | Timestamp
+                | Timestamptz | Interval | Oid => argument_type,
                 Varchar | Name | Unknown => Text,
                 Regclass | Regtype => Oid,
                 _ => return Err(refused),

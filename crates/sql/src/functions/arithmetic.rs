@@ -73,10 +73,18 @@ macro_rules! integer {
             }
             fn shift_left(value: $native, by: i32) -> $native {
                 // PostgreSQL computes smallint in 32 bits and cuts the result.
-                if <$native>::BITS == 16 { (value as i32).wrapping_shl(by as u32) as $native } else { value.wrapping_shl(by as u32) }
+                if <$native>::BITS == 16 {
+                    (value as i32).wrapping_shl(by as u32) as $native
+                } else {
+                    value.wrapping_shl(by as u32)
+                }
             }
             fn shift_right(value: $native, by: i32) -> $native {
-                if <$native>::BITS == 16 { (value as i32).wrapping_shr(by as u32) as $native } else { value.wrapping_shr(by as u32) }
+                if <$native>::BITS == 16 {
+                    (value as i32).wrapping_shr(by as u32) as $native
+                } else {
+                    value.wrapping_shr(by as u32)
+                }
             }
         }
     };

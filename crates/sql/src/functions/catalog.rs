@@ -275,9 +275,8 @@ pub(super) fn signatures() -> impl Iterator<Item = String> {
 
 /// A call, its arguments cast to the first overload that takes them. Errors: `42883`.
 pub fn resolve(name: &str, arguments: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
-    let overloads = FUNCTIONS.iter().filter(|function| {
-        function.name == name && function.arguments.len() == arguments.len()
-    });
+    let overloads =
+        FUNCTIONS.iter().filter(|function| function.name == name && function.arguments.len() == arguments.len());
     for function in overloads {
         let cast_all = arguments.iter().zip(function.arguments).map(|(argument, wanted)| accept(argument, wanted));
         if let Some(arguments) = cast_all.collect::<Option<Vec<Expr>>>() {
@@ -288,9 +287,8 @@ pub fn resolve(name: &str, arguments: Vec<TypedExpr>) -> Result<TypedExpr, PgErr
     }
     let types: Vec<String> = arguments.iter().map(|argument| argument.sql_type.sql_name()).collect();
     let message = format!("function {name}({}) does not exist", types.join(", "));
-    Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(
-        "No function matches the given name and argument types. You might need to add explicit type casts.",
-    ))
+    Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message)
+        .with_hint("No function matches the given name and argument types. You might need to add explicit type casts."))
 }
 
 /// `argument` as `wanted`, if it goes there without being asked to.
@@ -298,9 +296,8 @@ fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
     let wanted = type_named(wanted);
     let is_integer = |sql_type: &SqlType| matches!(sql_type, SqlType::Int2 | SqlType::Int4 | SqlType::Int8);
     let is_oid = |sql_type: &SqlType| matches!(sql_type, SqlType::Oid | SqlType::Regclass | SqlType::Regtype);
-    let is_text = |sql_type: &SqlType| {
-        matches!(sql_type, SqlType::Text | SqlType::Name | SqlType::Varchar | SqlType::Bpchar)
-    };
+    let is_text =
+        |sql_type: &SqlType| matches!(sql_type, SqlType::Text | SqlType::Name | SqlType::Varchar | SqlType::Bpchar);
     if let (SqlType::Array(element), SqlType::Array(_)) = (&argument.sql_type, &wanted) {
         // Elements are read by their storage.
         let readable = is_text(element) || is_integer(element) || is_oid(element) || **element == SqlType::Bool;
@@ -572,8 +569,12 @@ fn build(sql_type: &SqlType, values: &[Value]) -> ArrayRef {
                 _ => None,
             }));
             let numbers: ArrayRef = Arc::new(numbers);
-            let days = || arrow::compute::cast(&numbers, &DataType::Int32).and_then(|days| arrow::compute::cast(&days, &DataType::Date32));
-            let typed = if *sql_type == SqlType::Date { days() } else { arrow::compute::cast(&numbers, &sql_type.arrow()) };
+            let days = || {
+                arrow::compute::cast(&numbers, &DataType::Int32)
+                    .and_then(|days| arrow::compute::cast(&days, &DataType::Date32))
+            };
+            let typed =
+                if *sql_type == SqlType::Date { days() } else { arrow::compute::cast(&numbers, &sql_type.arrow()) };
             // Casts between integers and times that are integers.
             typed.unwrap_or_else(|_| arrow::array::new_null_array(&sql_type.arrow(), values.len()))
         }
@@ -714,9 +715,7 @@ fn regclass(catalog: &Catalog, name: &str) -> Result<Value, PgError> {
     }
     match named(catalog, name) {
         Some(object) => Ok(Value::Oid(object.id.0)),
-        None => {
-            Err(PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")))
-        }
+        None => Err(PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))),
     }
 }
 

@@ -92,7 +92,10 @@ pub(crate) fn comparator(
     }
 }
 
-fn float_comparator<T: Float>(left: &ArrayRef, right: &ArrayRef) -> Box<dyn Fn(usize, usize) -> Ordering + Send + Sync> {
+fn float_comparator<T: Float>(
+    left: &ArrayRef,
+    right: &ArrayRef,
+) -> Box<dyn Fn(usize, usize) -> Ordering + Send + Sync> {
     let (left, right) = (left.as_primitive::<T>().clone(), right.as_primitive::<T>().clone());
     // Widening keeps order; the keyed NaN is the greatest of total order.
     Box::new(move |l, r| T::wide(T::key(left.value(l))).total_cmp(&T::wide(T::key(right.value(r)))))

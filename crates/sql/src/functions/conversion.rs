@@ -27,12 +27,8 @@ fn integers(call: &Call, mut compute: impl FnMut(usize) -> Result<Option<i64>, P
     let name = integer_name(call.result());
     let mut wide = |row| compute(row)?.ok_or_else(|| out_of_range(name));
     match call.result() {
-        DataType::Int16 => {
-            call.map::<Int16Type>(|row| i16::try_from(wide(row)?).map_err(|_| out_of_range(name)))
-        }
-        DataType::Int32 => {
-            call.map::<Int32Type>(|row| i32::try_from(wide(row)?).map_err(|_| out_of_range(name)))
-        }
+        DataType::Int16 => call.map::<Int16Type>(|row| i16::try_from(wide(row)?).map_err(|_| out_of_range(name))),
+        DataType::Int32 => call.map::<Int32Type>(|row| i32::try_from(wide(row)?).map_err(|_| out_of_range(name))),
         _ => call.map::<Int64Type>(wide),
     }
 }
@@ -139,9 +135,7 @@ pub(crate) fn float_to_int(call: &Call) -> Result<ArrayRef, PgError> {
 pub(crate) fn float_to_numeric(call: &Call) -> Result<ArrayRef, PgError> {
     let real = call.argument(0).0.data_type() == &DataType::Float32;
     let value = float_argument(call);
-    call.map_numeric(|row| {
-        Ok(if real { Numeric::from_f32(value(row) as f32) } else { Numeric::from_f64(value(row)) })
-    })
+    call.map_numeric(|row| Ok(if real { Numeric::from_f32(value(row) as f32) } else { Numeric::from_f64(value(row)) }))
 }
 
 pub(crate) fn numeric_to_float(call: &Call) -> Result<ArrayRef, PgError> {

@@ -92,16 +92,12 @@ pub(crate) fn timestamp_sub_interval(call: &Call) -> Result<ArrayRef, PgError> {
 
 pub(crate) fn date_add_interval(call: &Call) -> Result<ArrayRef, PgError> {
     let (dates, intervals) = (call.date(0), call.interval(1));
-    call.map::<TimestampMicrosecondType>(|row| {
-        add_interval(date_as_timestamp(dates.get(row))?, &intervals.get(row))
-    })
+    call.map::<TimestampMicrosecondType>(|row| add_interval(date_as_timestamp(dates.get(row))?, &intervals.get(row)))
 }
 
 pub(crate) fn interval_add_date(call: &Call) -> Result<ArrayRef, PgError> {
     let (intervals, dates) = (call.interval(0), call.date(1));
-    call.map::<TimestampMicrosecondType>(|row| {
-        add_interval(date_as_timestamp(dates.get(row))?, &intervals.get(row))
-    })
+    call.map::<TimestampMicrosecondType>(|row| add_interval(date_as_timestamp(dates.get(row))?, &intervals.get(row)))
 }
 
 pub(crate) fn date_sub_interval(call: &Call) -> Result<ArrayRef, PgError> {
@@ -388,8 +384,8 @@ fn of_interval(unit: Unit, interval: &Interval) -> Option<Field> {
     match unit {
         Unit::Epoch => {
             // A year counts 365.25 days, a month 30.
-            let days = years as i128 * 1461 * (DAY / 4) as i128
-                + (months as i128 * 30 + interval.days as i128) * DAY as i128;
+            let days =
+                years as i128 * 1461 * (DAY / 4) as i128 + (months as i128 * 30 + interval.days as i128) * DAY as i128;
             Some((days + interval.micros as i128, 6))
         }
         Unit::Day => whole(interval.days as i64),
@@ -659,9 +655,7 @@ pub(crate) fn timestamp_at_zone(call: &Call) -> Result<ArrayRef, PgError> {
 pub(crate) fn timestamptz_at_zone(call: &Call) -> Result<ArrayRef, PgError> {
     let (zones, timestamps) = (call.text(0), call.timestamp(1));
     let mut known = Cache::new();
-    call.map::<TimestampMicrosecondType>(|row| {
-        Ok(known.get(zones.get(row), posix_zone)?.to_local(timestamps.get(row)))
-    })
+    call.map::<TimestampMicrosecondType>(|row| Ok(known.get(zones.get(row), posix_zone)?.to_local(timestamps.get(row))))
 }
 
 /// A zone named in SQL: a bare offset there has POSIX's sign, positive being west.

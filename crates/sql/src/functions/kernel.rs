@@ -122,7 +122,13 @@ impl ScalarUDFImpl for Kernel {
 type Interned = HashMap<(String, Vec<DataType>, DataType), Arc<ScalarUDF>>;
 
 /// The one `ScalarUDF` of this name and these types. `body` must be the same whenever they are.
-pub(crate) fn kernel(name: &str, arguments: Vec<DataType>, result: DataType, nulls: Nulls, body: Body) -> Arc<ScalarUDF> {
+pub(crate) fn kernel(
+    name: &str,
+    arguments: Vec<DataType>,
+    result: DataType,
+    nulls: Nulls,
+    body: Body,
+) -> Arc<ScalarUDF> {
     static INTERNED: LazyLock<Mutex<Interned>> = LazyLock::new(Mutex::default);
     // A panic elsewhere cannot have left the map half written.
     let mut interned = INTERNED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,7 +49,15 @@ pub(crate) fn float_trunc(call: &Call) -> Result<ArrayRef, PgError> {
 }
 
 pub(crate) fn float_sign(call: &Call) -> Result<ArrayRef, PgError> {
-    float_unary(call, |value| Ok(if value > 0.0 { 1.0 } else if value < 0.0 { -1.0 } else { 0.0 }))
+    float_unary(call, |value| {
+        Ok(if value > 0.0 {
+            1.0
+        } else if value < 0.0 {
+            -1.0
+        } else {
+            0.0
+        })
+    })
 }
 
 pub(crate) fn float_sqrt(call: &Call) -> Result<ArrayRef, PgError> {

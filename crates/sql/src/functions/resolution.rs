@@ -47,7 +47,10 @@ pub(crate) fn choose(candidates: &[Vec<&SqlType>], arguments: &[&SqlType]) -> Re
     }
     let mut remaining = all;
     remaining.retain(|index| {
-        candidates[*index].iter().zip(arguments).all(|(wanted, given)| **given == SqlType::Unknown || implicitly(given, wanted))
+        candidates[*index]
+            .iter()
+            .zip(arguments)
+            .all(|(wanted, given)| **given == SqlType::Unknown || implicitly(given, wanted))
     });
     if remaining.is_empty() {
         return Err(Failure::None);

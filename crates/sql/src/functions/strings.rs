@@ -17,7 +17,11 @@ fn invalid(message: impl Into<String>) -> PgError {
 
 /// The byte of a character's start, or the text's length.
 fn byte_of(text: &str, character: usize) -> usize {
-    if text.is_ascii() { character.min(text.len()) } else { text.char_indices().nth(character).map_or(text.len(), |(at, _)| at) }
+    if text.is_ascii() {
+        character.min(text.len())
+    } else {
+        text.char_indices().nth(character).map_or(text.len(), |(at, _)| at)
+    }
 }
 
 fn char_count(text: &str) -> usize {
@@ -151,10 +155,7 @@ pub(crate) fn initcap(call: &Call) -> Result<ArrayRef, PgError> {
 }
 
 /// Which characters trim() takes: the second argument's, or blanks.
-fn trimmed<'a>(
-    call: &'a Call,
-    trim: fn(&'a str, &dyn Fn(char) -> bool) -> &'a str,
-) -> Result<ArrayRef, PgError> {
+fn trimmed<'a>(call: &'a Call, trim: fn(&'a str, &dyn Fn(char) -> bool) -> &'a str) -> Result<ArrayRef, PgError> {
     let values = call.text(0);
     if call.argument_count() == 1 {
         return call.map_str(|row| Ok(Some(trim(values.get(row), &|c| c == ' '))));
@@ -167,15 +168,15 @@ fn trimmed<'a>(
 }
 
 pub(crate) fn btrim(call: &Call) -> Result<ArrayRef, PgError> {
-    trimmed(call, |text, accept| text.trim_matches(|c| accept(c)))
+    trimmed(call, |text, accept| text.trim_matches(accept))
 }
 
 pub(crate) fn ltrim(call: &Call) -> Result<ArrayRef, PgError> {
-    trimmed(call, |text, accept| text.trim_start_matches(|c| accept(c)))
+    trimmed(call, |text, accept| text.trim_start_matches(accept))
 }
 
 pub(crate) fn rtrim(call: &Call) -> Result<ArrayRef, PgError> {
-    trimmed(call, |text, accept| text.trim_end_matches(|c| accept(c)))
+    trimmed(call, |text, accept| text.trim_end_matches(accept))
 }
 
 /// The range of `length` items from the 1-based `start`, which may lie before the first.
@@ -466,9 +467,9 @@ pub(crate) fn string_to_array(call: &Call) -> Result<ArrayRef, PgError> {
 /// MD5 of bytes, written out because nothing else here needs a digest.
 fn md5_digest(input: &[u8]) -> [u8; 16] {
     const SHIFTS: [u32; 64] = [
-        7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 5, 9, 14, 20, 5, 9, 14, 20, 5, 9, 14, 20, 5, 9, 14, 20,
-        4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15,
-        21,
+        7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 7, 12, 17, 22, 5, 9, 14, 20, 5, 9, 14, 20, 5, 9, 14, 20, 5, 9, 14,
+        20, 4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23, 4, 11, 16, 23, 6, 10, 15, 21, 6, 10, 15, 21, 6, 10, 15, 21, 6,
+        10, 15, 21,
     ];
     let constant = |index: usize| ((index as f64 + 1.0).sin().abs() * 4_294_967_296.0) as u32;
     let mut state = [0x6745_2301u32, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476];
@@ -484,7 +485,7 @@ fn md5_digest(input: &[u8]) -> [u8; 16] {
             *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
         let [mut a, mut b, mut c, mut d] = state;
-        for index in 0..64 {
+        for (index, shift) in SHIFTS.iter().enumerate() {
             let (mixed, word) = match index / 16 {
                 0 => ((b & c) | (!b & d), index),
                 1 => ((d & b) | (!d & c), (5 * index + 1) % 16),
@@ -493,7 +494,7 @@ fn md5_digest(input: &[u8]) -> [u8; 16] {
             };
             let sum = mixed.wrapping_add(a).wrapping_add(constant(index)).wrapping_add(words[word]);
             (a, d, c) = (d, c, b);
-            b = b.wrapping_add(sum.rotate_left(SHIFTS[index]));
+            b = b.wrapping_add(sum.rotate_left(*shift));
         }
         for (total, part) in state.iter_mut().zip([a, b, c, d]) {
             *total = total.wrapping_add(part);
@@ -787,10 +788,7 @@ pub(crate) fn like_escape(call: &Call) -> Result<ArrayRef, PgError> {
                 match chars.next() {
                     Some(next) => out.push(next),
                     None => {
-                        return Err(PgError::new(
-                            SqlState("22025"),
-                            "LIKE pattern must not end with escape character",
-                        ));
+                        return Err(PgError::new(SqlState("22025"), "LIKE pattern must not end with escape character"));
                     }
                 }
             } else {

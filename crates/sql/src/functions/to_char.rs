@@ -8,17 +8,29 @@ use repr::{PgError, SqlState};
 use super::kernel::Call;
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const ROMAN: [&str; 12] = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
 
 /// The patterns, longest first where one is the start of another; spelled as they are compared, some in any case.
 const PATTERNS: &[&str] = &[
-    "SSSSS", "SSSS", "HH24", "HH12", "HH", "MI", "SS", "MS", "US", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6", "A.M.", "P.M.",
-    "a.m.", "p.m.", "AM", "PM", "am", "pm", "Y,YYY", "YYYY", "YYY", "YY", "Y", "IYYY", "IYY", "IY", "IDDD", "ID", "IW", "I",
-    "B.C.", "A.D.", "b.c.", "a.d.", "BC", "AD", "bc", "ad", "MONTH", "Month", "month", "MON", "Mon", "mon", "MM", "DAY",
-    "Day", "day", "DY", "Dy", "dy", "DDD", "DD", "D", "WW", "W", "CC", "J", "Q", "RM", "rm", "TZH", "TZM", "TZ", "tz", "OF",
+    "SSSSS", "SSSS", "HH24", "HH12", "HH", "MI", "SS", "MS", "US", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6", "A.M.",
+    "P.M.", "a.m.", "p.m.", "AM", "PM", "am", "pm", "Y,YYY", "YYYY", "YYY", "YY", "Y", "IYYY", "IYY", "IY", "IDDD",
+    "ID", "IW", "I", "B.C.", "A.D.", "b.c.", "a.d.", "BC", "AD", "bc", "ad", "MONTH", "Month", "month", "MON", "Mon",
+    "mon", "MM", "DAY", "Day", "day", "DY", "Dy", "dy", "DDD", "DD", "D", "WW", "W", "CC", "J", "Q", "RM", "rm", "TZH",
+    "TZM", "TZ", "tz", "OF",
 ];
 
 /// Patterns that mean the same in any case.
@@ -251,7 +263,13 @@ fn write_pattern(parts: &Parts, pattern: &str, written: &str, fill: bool, out: &
         "IW" => number(calendar::iso_week(needs_date(parts)?).1, 2, fill, out),
         "CC" => {
             let year = parts.year;
-            let century = if parts.date.is_none() { year / 100 } else if year > 0 { (year + 99) / 100 } else { year / 100 - 1 };
+            let century = if parts.date.is_none() {
+                year / 100
+            } else if year > 0 {
+                (year + 99) / 100
+            } else {
+                year / 100 - 1
+            };
             number(century, 2, fill, out);
         }
         "J" => number(needs_date(parts)? + 2_440_588, 1, fill, out),

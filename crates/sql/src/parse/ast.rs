@@ -97,7 +97,7 @@ pub struct CreateConnection {
     pub(crate) options: Options,
 }
 
-/// CREATE [MATERIALIZED] VIEW.
+/// CREATE VIEW and CREATE MATERIALIZED VIEW.
 #[derive(Clone, Debug)]
 pub struct CreateView {
     pub(crate) name: Name,

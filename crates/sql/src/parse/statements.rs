@@ -187,7 +187,7 @@ impl StatementParser<'_> {
         words.iter().enumerate().all(|(index, word)| self.is_word(at + index, word))
     }
 
-    /// After CREATE [OR REPLACE] [MATERIALIZED] VIEW. The query's text is the rest of the statement.
+    /// After `CREATE [OR REPLACE] [MATERIALIZED] VIEW`. The query's text is the rest of the statement.
     fn create_view(&mut self, or_replace: bool, materialized: bool) -> Result<Ast, PgError> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;

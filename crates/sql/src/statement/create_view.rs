@@ -1,4 +1,4 @@
-//! CREATE [MATERIALIZED] VIEW: the query, under the column names the view gives them.
+//! `CREATE [MATERIALIZED] VIEW`: the query, under the column names the view gives them.
 
 use repr::{PgError, SqlState};
 

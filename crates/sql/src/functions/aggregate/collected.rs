@@ -62,7 +62,8 @@ impl Collected {
         let offsets = OffsetBuffer::from_lengths(lengths);
         let nulls: NullBuffer = lists.iter().map(Option::is_some).collect::<Vec<bool>>().into();
         let present: Vec<&dyn Array> = lists.iter().flatten().map(|list| list.as_ref()).collect();
-        let values = if present.is_empty() { new_empty_array(data_type) } else { concat(&present).map_err(internal)? };
+        let values =
+            if present.is_empty() { new_empty_array(data_type) } else { concat(&present).map_err(internal)? };
         let field = Arc::new(Field::new_list_field(data_type.clone(), true));
         Ok(Arc::new(ListArray::new(field, offsets, values, Some(nulls))))
     }
