@@ -97,7 +97,10 @@ impl Reading<'_> {
             }
             self.check_pending(relation)?;
         }
-        self.shared.readers.loaded(&self.sources_below(&peeked)).await?;
+        // Asked first: to find the sources takes a walk through the plans of all views below, and most reads are lookups.
+        if self.shared.readers.is_loading() {
+            self.shared.readers.loaded(&self.sources_below(&peeked)).await?;
+        }
         let answers = if targets.is_empty() { Vec::new() } else { self.shared.runtime.peek(targets).answers };
         for (scan, answer) in peeked.into_iter().zip(answers) {
             let answer = answer.await.map_err(|_| self.unanswered())??;

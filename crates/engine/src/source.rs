@@ -166,6 +166,11 @@ impl Readers {
         backfills.extend(started);
     }
 
+    /// Whether some source is still to be read up to where it ended when its reading began.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.readers.lock().values().any(|reader| !*reader.loaded.borrow())
+    }
+
     /// Waits until all of `sources` that are being read have been read up to where they ended when that began: at the first
     /// view over them, and again after a restart.
     ///
