@@ -9,6 +9,8 @@
 mod generator;
 #[path = "support/postgres.rs"]
 mod postgres;
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/server.rs"]
 mod server;
 

@@ -7,6 +7,8 @@
 
 #[path = "support/ask.rs"]
 mod ask;
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/server.rs"]
 mod server;
 
@@ -18,6 +20,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ask::{eventually, rows, run, scalar};
+use random::Random;
 use server::Server;
 use tempfile::TempDir;
 use tokio_postgres::Client;
@@ -427,22 +430,5 @@ fn copy_files(from: &Path, to: &Path) {
         if entry.file_type().expect("a type").is_file() {
             fs::copy(entry.path(), to.join(entry.file_name())).expect("a copy");
         }
-    }
-}
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
     }
 }

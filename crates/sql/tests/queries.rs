@@ -1,6 +1,9 @@
 //! Queries over VALUES against PostgreSQL 15's answers: `queries.txt` has one a line, a tab, and the rows psql printed, joined
 //! by `;`. They run as one-shot SELECTs do: bound, optimized, executed by DataFusion.
 
+#[path = "support/answers.rs"]
+mod answers;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,9 +19,6 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use repr::{PgError, RelationSchema};
 use sql::Purpose;
 use sql::bind::{BindContext, bind_query};
-
-/// Cases whose difference from PostgreSQL is known; each says why.
-const KNOWN: &[(&str, &str)] = &[];
 
 fn error_of(error: DataFusionError) -> PgError {
     match error {
@@ -89,18 +89,5 @@ fn shown(text: &str) -> String {
 
 #[test]
 fn answers_are_postgres_answers() {
-    let mut wrong = Vec::new();
-    let mut count = 0;
-    for line in include_str!("queries.txt").lines() {
-        let (text, expected) = line.split_once('\t').unwrap();
-        if KNOWN.iter().any(|(known, _)| *known == text) {
-            continue;
-        }
-        count += 1;
-        let shown = shown(text);
-        if shown != expected {
-            wrong.push(format!("{text}\n    is {shown}\n    not {expected}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
+    answers::compare(include_str!("queries.txt"), &[], |text, _| vec![("", shown(text))]);
 }

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use crate::random::Random;
+
 /// One world: statements that make the tables, queries over them, and changes to them. The last changes delete everything.
 pub(crate) struct World {
     pub(crate) seed: u64,
@@ -313,22 +315,7 @@ impl Generator {
     }
 }
 
-/// splitmix64.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
     fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
