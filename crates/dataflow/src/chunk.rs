@@ -1,11 +1,11 @@
 //! Arrow columns as differential-dataflow's `Chunk`: what arrangements are made of.
 //!
 //! A chunk is a sorted, consolidated run of updates. Order and identity are integers, `(key hash, rank, row hash,
-//! time)`; rows only move through `take` and `interleave`. The rank is the order within a key that TOP-K wants, and
-//! zero elsewhere.
+//! time)`; rows only move through `take` and `interleave`, and wide ones hardly ever ([`rows`]). The rank is the order
+//! within a key that TOP-K wants, and zero elsewhere.
 //!
 //! ```text
-//! ArrowChunk: [offset, offset + len) of  payload (Arc) : key_hashes | ranks? | row_hashes | columns..
+//! ArrowChunk: [offset, offset + len) of  payload (Arc) : key_hashes | ranks? | row_hashes | rows: columns, or references
 //!                                        times         : constant, or one a row (Arc)
 //!                                        weights       : constant, one a row, or `width` accumulators a row (Arc)
 //! ```
@@ -16,15 +16,23 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
-use arrow::compute::{concat, interleave};
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::concat;
 use differential_dataflow::trace::chunk::{Chunk, pack};
 use repr::{Diff, Lane, Timestamp};
 use timely::Accountable;
 use timely::progress::Antichain;
 use timely::progress::frontier::AntichainRef;
 
-use crate::updates::{Updates, take_rows};
+use crate::updates::Updates;
+
+mod rows;
+mod writer;
+
+use rows::Rows;
+pub(crate) use rows::{Source, SourceList};
+pub(crate) use writer::{ChunkWriter, add_lanes};
+use writer::{compress_times, compress_weights};
 
 /// Most rows of a chunk.
 pub(crate) const CHUNK_ROWS_MAX: usize = 8192;
@@ -70,7 +78,7 @@ pub(crate) struct Payload {
     /// Empty where every rank is zero.
     ranks: Vec<u64>,
     row_hashes: Vec<u64>,
-    columns: Vec<ArrayRef>,
+    rows: Rows,
 }
 
 /// An immutable slice of sorted, consolidated updates. Cheap to clone; `Send`, so peeks hand it out as it is.
@@ -108,24 +116,37 @@ impl ArrowChunk {
         self.len as usize
     }
 
-    /// Whole columns, of which this chunk is the rows from [`ArrowChunk::offset`].
-    pub fn payload_columns(&self) -> &[ArrayRef] {
-        &self.payload.columns
-    }
-
-    /// Where in [`ArrowChunk::payload_columns`] the first row is.
-    #[inline(always)]
-    pub fn offset(&self) -> usize {
-        self.offset as usize
-    }
-
-    /// This chunk's rows alone, without a copy.
+    /// This chunk's rows alone; not copied where they lie together.
     pub fn columns(&self) -> Vec<ArrayRef> {
-        let whole = self.offset == 0 && self.row_count() == self.payload.key_hashes.len();
-        let part = |column: &ArrayRef| {
-            if whole { column.clone() } else { column.slice(self.offset(), self.row_count()) }
-        };
-        self.payload.columns.iter().map(part).collect()
+        self.columns_of(0, self.row_count())
+    }
+
+    /// The columns of `len` rows from `start` on.
+    pub(crate) fn columns_of(&self, start: usize, len: usize) -> Vec<ArrayRef> {
+        self.payload.rows.columns(self.offset as usize + start, len)
+    }
+
+    /// The number of columns.
+    pub(crate) fn column_count(&self) -> usize {
+        self.payload.rows.sources().first().map_or(0, |source| source.columns.len())
+    }
+
+    /// Where row `row` lies: columns, and the row in them.
+    #[inline(always)]
+    pub(crate) fn locate(&self, row: usize) -> (&Arc<Source>, usize) {
+        let (source, row) = self.source_row(row);
+        (&self.payload.rows.sources()[source], row)
+    }
+
+    /// The same with the index of the source among the chunk's.
+    #[inline(always)]
+    pub(crate) fn source_row(&self, row: usize) -> (usize, usize) {
+        self.payload.rows.locate(self.offset as usize + row)
+    }
+
+    /// Rows of the shared columns that were consolidated away beside these.
+    fn gone(&self) -> usize {
+        self.payload.rows.gone() * self.row_count() / self.payload.key_hashes.len().max(1)
     }
 
     /// The time of update `row`.
@@ -147,7 +168,7 @@ impl ArrowChunk {
     pub fn times(&self) -> Lane<Timestamp> {
         match &self.times {
             Times::Constant(time) => Lane::Constant(*time, self.row_count()),
-            Times::Values(times) => Lane::Values(times[self.offset()..][..self.row_count()].to_vec()),
+            Times::Values(times) => Lane::Values(times[self.offset as usize..][..self.row_count()].to_vec()),
         }
     }
 
@@ -155,7 +176,7 @@ impl ArrowChunk {
     pub fn diffs(&self) -> Lane<Diff> {
         match &self.weights {
             Weights::Constant(diff) => Lane::Constant(*diff, self.row_count()),
-            Weights::Values(diffs) => Lane::Values(diffs[self.offset()..][..self.row_count()].to_vec()),
+            Weights::Values(diffs) => Lane::Values(diffs[self.offset as usize..][..self.row_count()].to_vec()),
             Weights::Lanes(..) => Lane::Constant(1, self.row_count()),
         }
     }
@@ -180,10 +201,7 @@ impl ArrowChunk {
             Weights::Values(diffs) => diffs.capacity() * 8,
             Weights::Lanes(_, lanes) => lanes.capacity() * 16,
         };
-        hashes * 8
-            + times
-            + weights
-            + payload.columns.iter().map(|column| column.get_array_memory_size()).sum::<usize>()
+        hashes * 8 + times + weights + payload.rows.size_bytes()
     }
 
     /// The rows as a stream container: columns shared, lanes copied, times no earlier than `as_of`.
@@ -285,210 +303,14 @@ pub(crate) fn gallop<X>(items: &[X], start: usize, before: impl Fn(&X) -> bool) 
     position
 }
 
-/// Rows `(source, row)` of each column. Sources have the same column types; none may be given where `rows` is empty.
-pub(crate) fn gather(sources: &[&[ArrayRef]], rows: &[(usize, usize)]) -> Vec<ArrayRef> {
-    let Some(first) = sources.first() else { return Vec::new() };
-    (0..first.len()).map(|column| gather_column(sources, column, rows)).collect()
-}
-
-/// One column of [`gather`].
-pub(crate) fn gather_column(sources: &[&[ArrayRef]], column: usize, rows: &[(usize, usize)]) -> ArrayRef {
-    if let [source] = sources {
-        let contiguous = rows.windows(2).all(|pair| pair[1].1 == pair[0].1 + 1);
-        if contiguous && let Some((_, start)) = rows.first() {
-            return source[column].slice(*start, rows.len());
-        }
-        let indices = UInt32Array::from_iter_values(rows.iter().map(|(_, row)| *row as u32));
-        return take_rows(&source[column], &indices);
-    }
-    let arrays: Vec<&dyn Array> = sources.iter().map(|source| source[column].as_ref()).collect();
-    interleave(&arrays, rows).expect("sources of the same column types")
-}
-
-/// Takes updates in order, adds equal neighbours up, and cuts the rest into chunks: one gather a chunk.
-pub(crate) struct ChunkWriter<'a> {
-    sources: Vec<&'a [ArrayRef]>,
-    rows: Vec<(usize, usize)>,
-    key_hashes: Vec<u64>,
-    ranks: Vec<u64>,
-    row_hashes: Vec<u64>,
-    times: Vec<Timestamp>,
-    diffs: Vec<Diff>,
-    lanes: Vec<i128>,
-    width: usize,
-    ranked: bool,
-}
-
-impl<'a> ChunkWriter<'a> {
-    /// A writer of rows from `sources`, whose memory the chunks do not keep.
-    pub(crate) fn new(sources: Vec<&'a [ArrayRef]>, capacity: usize) -> ChunkWriter<'a> {
-        let capacity = capacity.min(CHUNK_ROWS_MAX);
-        ChunkWriter {
-            sources,
-            rows: Vec::with_capacity(capacity),
-            key_hashes: Vec::with_capacity(capacity),
-            ranks: Vec::new(),
-            row_hashes: Vec::with_capacity(capacity),
-            times: Vec::with_capacity(capacity),
-            diffs: Vec::new(),
-            lanes: Vec::new(),
-            width: 0,
-            ranked: false,
-        }
-    }
-
-    /// Appends an update, or adds it to the one before if only the weight differs.
-    #[inline]
-    pub(crate) fn push(
-        &mut self,
-        source: usize,
-        row: usize,
-        (key, rank, hash): Identity,
-        time: Timestamp,
-        weight: Weight<'_>,
-        out: &mut VecDeque<ArrowChunk>,
-    ) {
-        if let Some(last) = self.rows.len().checked_sub(1) {
-            if self.key_hashes[last] == key
-                && self.row_hashes[last] == hash
-                && self.times[last] == time
-                && (if self.ranked { self.ranks[last] } else { 0 }) == rank
-            {
-                return self.add(weight);
-            }
-            self.drop_zero();
-            if self.rows.len() >= CHUNK_ROWS_MAX {
-                self.flush(out);
-            }
-        }
-        self.rows.push((source, row));
-        self.key_hashes.push(key);
-        self.row_hashes.push(hash);
-        self.times.push(time);
-        if rank != 0 && !self.ranked {
-            self.ranked = true;
-            self.ranks.resize(self.rows.len() - 1, 0);
-        }
-        if self.ranked {
-            self.ranks.push(rank);
-        }
-        match weight {
-            Weight::Copies(diff) => self.diffs.push(diff),
-            Weight::Lanes(lanes) => {
-                self.width = lanes.len();
-                match lanes {
-                    [lane] => self.lanes.push(*lane),
-                    lanes => self.lanes.extend_from_slice(lanes),
-                }
-            }
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, weight: Weight<'_>) {
-        match weight {
-            Weight::Copies(diff) => *self.diffs.last_mut().expect("a row is there") += diff,
-            Weight::Lanes(lanes) => {
-                let start = self.lanes.len() - self.width;
-                add_lanes(&mut self.lanes[start..], lanes);
-            }
-        }
-    }
-
-    /// Drops the last row if its weight came to nothing.
-    #[inline]
-    fn drop_zero(&mut self) {
-        let zero = if self.width > 0 {
-            let start = self.lanes.len() - self.width;
-            let zero = self.lanes[start..].iter().all(|lane| *lane == 0);
-            if zero {
-                self.lanes.truncate(start);
-            }
-            zero
-        } else {
-            self.diffs.last() == Some(&0) && self.diffs.pop().is_some()
-        };
-        if zero {
-            self.rows.pop();
-            self.key_hashes.pop();
-            self.row_hashes.pop();
-            self.times.pop();
-            if self.ranked {
-                self.ranks.pop();
-            }
-        }
-    }
-
-    /// Cuts a chunk from what is there, if anything. Nothing equal may come after it.
-    pub(crate) fn flush(&mut self, out: &mut VecDeque<ArrowChunk>) {
-        if !self.rows.is_empty() {
-            self.drop_zero();
-        }
-        if self.rows.is_empty() {
-            return;
-        }
-        let columns = match &self.sources[..] {
-            [source] => {
-                let indices = UInt32Array::from_iter_values(self.rows.iter().map(|(_, row)| *row as u32));
-                source.iter().map(|column| take_rows(column, &indices)).collect()
-            }
-            sources => gather(sources, &self.rows),
-        };
-        let len = self.rows.len();
-        self.rows.clear();
-        let weights = if self.width > 0 {
-            Weights::Lanes(self.width, Arc::new(std::mem::take(&mut self.lanes)))
-        } else {
-            compress_weights(std::mem::take(&mut self.diffs))
-        };
-        self.ranked = false;
-        out.push_back(ArrowChunk {
-            payload: Arc::new(Payload {
-                key_hashes: std::mem::take(&mut self.key_hashes),
-                ranks: std::mem::take(&mut self.ranks),
-                row_hashes: std::mem::take(&mut self.row_hashes),
-                columns,
-            }),
-            times: compress_times(std::mem::take(&mut self.times)),
-            weights,
-            offset: 0,
-            len: len as u32,
-        });
-    }
-}
-
-/// `into[i] += lanes[i]`; wrapping, since states are exact modulo 2^128 and retractions undo a wrap.
-#[inline(always)]
-pub(crate) fn add_lanes(into: &mut [i128], lanes: &[i128]) {
-    for (into, lane) in into.iter_mut().zip(lanes) {
-        *into = into.wrapping_add(*lane);
-    }
-}
-
-fn compress_times(mut times: Vec<Timestamp>) -> Times {
-    if times.iter().all(|time| *time == times[0]) {
-        return Times::Constant(times.first().copied().unwrap_or(0));
-    }
-    times.shrink_to_fit();
-    Times::Values(Arc::new(times))
-}
-
-fn compress_weights(mut diffs: Vec<Diff>) -> Weights {
-    if diffs.iter().all(|diff| *diff == diffs[0]) {
-        return Weights::Constant(diffs.first().copied().unwrap_or(1));
-    }
-    diffs.shrink_to_fit();
-    Weights::Values(Arc::new(diffs))
-}
-
-/// One chunk of all the run's rows, in memory of its own.
+/// One chunk of all the run's rows, without what slices leave unused.
 fn combine(run: &[ArrowChunk]) -> ArrowChunk {
     let len = run.iter().map(ArrowChunk::row_count).sum();
     let mut payload = Payload {
         key_hashes: Vec::with_capacity(len),
         ranks: Vec::new(),
         row_hashes: Vec::with_capacity(len),
-        columns: Vec::new(),
+        rows: combine_rows(run, len),
     };
     let ranked = run.iter().any(|chunk| !chunk.payload.ranks.is_empty());
     let (mut times, mut diffs, mut lanes, mut width) = (Vec::with_capacity(len), Vec::new(), Vec::new(), 0);
@@ -498,31 +320,39 @@ fn combine(run: &[ArrowChunk]) -> ArrowChunk {
         if ranked {
             payload.ranks.extend((0..chunk.row_count()).map(|row| chunk.rank(row)));
         }
+        let offset = chunk.offset as usize;
         match &chunk.times {
             Times::Constant(time) => times.resize(times.len() + chunk.row_count(), *time),
-            Times::Values(values) => times.extend_from_slice(&values[chunk.offset()..][..chunk.row_count()]),
+            Times::Values(values) => times.extend_from_slice(&values[offset..][..chunk.row_count()]),
         }
         match &chunk.weights {
             Weights::Constant(diff) => diffs.resize(diffs.len() + chunk.row_count(), *diff),
-            Weights::Values(values) => diffs.extend_from_slice(&values[chunk.offset()..][..chunk.row_count()]),
+            Weights::Values(values) => diffs.extend_from_slice(&values[offset..][..chunk.row_count()]),
             Weights::Lanes(lane_count, values) => {
                 width = *lane_count;
-                lanes.extend_from_slice(&values[chunk.offset() * width..][..chunk.row_count() * width]);
+                lanes.extend_from_slice(&values[offset * width..][..chunk.row_count() * width]);
             }
         }
     }
-    payload.columns = (0..run[0].payload.columns.len())
-        .map(|column| {
-            let parts: Vec<ArrayRef> = run
-                .iter()
-                .map(|chunk| chunk.payload.columns[column].slice(chunk.offset(), chunk.row_count()))
-                .collect();
-            let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
-            concat(&parts).expect("chunks of one arrangement have the same column types")
-        })
-        .collect();
     let weights = if width > 0 { Weights::Lanes(width, Arc::new(lanes)) } else { compress_weights(diffs) };
     ArrowChunk { payload: Arc::new(payload), times: compress_times(times), weights, offset: 0, len: len as u32 }
+}
+
+fn combine_rows(run: &[ArrowChunk], len: usize) -> Rows {
+    if run.iter().any(|chunk| matches!(chunk.payload.rows, Rows::Shared { .. })) {
+        let mut sources = SourceList::default();
+        let mut rows = Vec::with_capacity(len);
+        for chunk in run {
+            rows.extend((0..chunk.row_count()).map(|row| sources.locate(chunk, row)));
+        }
+        return Rows::new(sources.as_slice(), &rows, run.iter().map(ArrowChunk::gone).sum());
+    }
+    let parts: Vec<Vec<ArrayRef>> = run.iter().map(ArrowChunk::columns).collect();
+    let columns = (0..run[0].column_count()).map(|column| {
+        let parts: Vec<&dyn Array> = parts.iter().map(|part| part[column].as_ref()).collect();
+        concat(&parts).expect("chunks of one arrangement have the same column types")
+    });
+    Rows::Own(Source::new(columns.collect(), len))
 }
 
 impl Chunk for ArrowChunk {
@@ -547,7 +377,8 @@ impl Chunk for ArrowChunk {
             return;
         }
         let (mut i, mut j) = (0, 0);
-        let mut writer = ChunkWriter::new(vec![&a.payload.columns, &b.payload.columns], a.row_count() + b.row_count());
+        let mut writer = ChunkWriter::new(a.row_count() + b.row_count());
+        let bases = [writer.add_sources(&a), writer.add_sources(&b)];
         while i < a.row_count() && j < b.row_count() {
             let (x, y) = (a.key_hash(i), b.key_hash(j));
             let order = if x != y {
@@ -556,11 +387,11 @@ impl Chunk for ArrowChunk {
                 (a.rank(i), a.row_hash(i), a.time(i)).cmp(&(b.rank(j), b.row_hash(j), b.time(j)))
             };
             if order.is_le() {
-                writer.push(0, a.offset() + i, a.identity(i), a.time(i), a.weight(i), out);
+                writer.push(bases[0], &a, i, a.time(i), out);
                 i += 1;
             }
             if order.is_ge() {
-                writer.push(1, b.offset() + j, b.identity(j), b.time(j), b.weight(j), out);
+                writer.push(bases[1], &b, j, b.time(j), out);
                 j += 1;
             }
         }
@@ -600,10 +431,10 @@ impl Chunk for ArrowChunk {
             ship.push_back(chunk);
         } else {
             for (wanted, queue) in [(true, keep), (false, ship)] {
-                let mut writer = ChunkWriter::new(vec![&chunk.payload.columns], chunk.row_count());
+                let mut writer = ChunkWriter::new(chunk.row_count());
+                let base = writer.add_sources(&chunk);
                 for (row, _) in kept.iter().enumerate().filter(|(_, kept)| **kept == wanted) {
-                    let identity = chunk.identity(row);
-                    writer.push(0, chunk.offset() + row, identity, chunk.time(row), chunk.weight(row), queue);
+                    writer.push(base, &chunk, row, chunk.time(row), queue);
                 }
                 writer.flush(queue);
             }
@@ -639,12 +470,11 @@ impl Chunk for ArrowChunk {
                     continue;
                 }
             }
-            let sources = run.iter().map(|chunk| &chunk.payload.columns[..]).collect();
-            let mut writer = ChunkWriter::new(sources, run.iter().map(ArrowChunk::row_count).sum());
-            for (source, chunk) in run.iter().enumerate() {
+            let mut writer = ChunkWriter::new(run.iter().map(ArrowChunk::row_count).sum());
+            for chunk in &run {
+                let base = writer.add_sources(chunk);
                 for row in 0..chunk.row_count() {
-                    let time = chunk.time(row).max(since);
-                    writer.push(source, chunk.offset() + row, chunk.identity(row), time, chunk.weight(row), out);
+                    writer.push(base, chunk, row, chunk.time(row).max(since), out);
                 }
             }
             writer.flush(out);

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use repr::Timestamp;
 use timely::container::{ContainerBuilder, PushInto};
 
-use crate::chunk::{ArrowChunk, ChunkWriter, Weight};
+use crate::chunk::{ArrowChunk, ChunkWriter, Source, Weight};
 use crate::updates::{Accumulators, Updates};
 
 /// Rows that are sorted at once.
@@ -73,8 +73,10 @@ pub(crate) fn sort(staged: &[Updates], out: &mut VecDeque<ArrowChunk>) {
     if order.is_empty() {
         return;
     }
-    let sources = staged.iter().map(|updates| &updates.columns[..]).collect();
-    let mut writer = ChunkWriter::new(sources, order.len());
+    let mut writer = ChunkWriter::new(order.len());
+    for updates in staged {
+        writer.add_source(Source::new(updates.columns.clone(), updates.len()));
+    }
     let mut group: Vec<(u64, u64, Timestamp, u32, u32)> = Vec::new();
     let mut start = 0;
     while start < order.len() {
@@ -94,7 +96,7 @@ pub(crate) fn sort(staged: &[Updates], out: &mut VecDeque<ArrowChunk>) {
         }
         for &(rank, hash, time, source, row) in &group {
             let weight = weight_of(&staged[source as usize], row as usize);
-            writer.push(source as usize, row as usize, (key, rank, hash), time, weight, out);
+            writer.push_row(source as usize, row as usize, (key, rank, hash), time, weight, out);
         }
         start = end;
     }

@@ -121,7 +121,7 @@ impl BatchLogic for Collate {
         let mut batches = prior.to_vec();
         batches.push(novel.clone());
         let nulls: Vec<ArrayRef> = self.layout.types.iter().map(|data_type| new_null_array(data_type, 1)).collect();
-        let mut rows = PatchedRows::new(batches.len(), self.layout.starts.len() - 1, nulls);
+        let mut rows = PatchedRows::new(self.layout.starts.len() - 1, nulls);
         changed_groups(&batches, &self.key, as_of, |group| {
             let mut before = self.row(&group, None);
             for time in group.times {

@@ -23,7 +23,7 @@ impl BatchLogic for Counted {
     fn process(&mut self, prior: &[Batch], novel: &Batch, as_of: Timestamp, output: &mut Output) {
         let mut before = Cursor::new(prior.to_vec());
         let batches = std::slice::from_ref(novel);
-        let mut rows = OutputRows::new(1);
+        let mut rows = OutputRows::default();
         let mut at = Position::default();
         while at.key(&novel.chunks).is_some() {
             let identity = novel.chunks[at.chunk].identity(at.row);

@@ -9,7 +9,7 @@ use repr::{Diff, Lane, Timestamp};
 use smallvec::SmallVec;
 
 use crate::arrange::Batch;
-use crate::chunk::{ArrowChunk, CHUNK_ROWS_MAX, gather, gather_column};
+use crate::chunk::{ArrowChunk, CHUNK_ROWS_MAX, Source, SourceList};
 use crate::cursor::Position;
 use crate::updates::Updates;
 
@@ -38,8 +38,8 @@ impl Place {
 
     /// A column's array and the row in it.
     pub(crate) fn value<'a>(&self, batches: &'a [Batch], column: usize) -> (&'a ArrayRef, usize) {
-        let chunk = self.chunk(batches);
-        (&chunk.payload_columns()[column], chunk.offset() + self.row as usize)
+        let (source, row) = self.chunk(batches).locate(self.row as usize);
+        (&source.columns[column], row)
     }
 }
 
@@ -261,53 +261,39 @@ pub(crate) fn changed_groups(
 }
 
 /// Rows picked from batches for one gather a column.
+#[derive(Default)]
 pub(crate) struct Picked {
-    sources: Vec<Vec<ArrayRef>>,
-    /// For each batch, its chunk that was used last and that chunk's source.
-    current: Vec<(u32, usize)>,
+    sources: SourceList,
     /// The rows, as `(source, row)`.
     pub(crate) rows: Vec<(usize, usize)>,
 }
 
 impl Picked {
-    /// Nothing yet, of rows from `batch_count` batches.
-    pub(crate) fn new(batch_count: usize) -> Picked {
-        Picked { sources: Vec::new(), current: vec![(u32::MAX, 0); batch_count], rows: Vec::new() }
-    }
-
     /// Where the row is among the sources; valid until [`Picked::clear`].
     #[inline]
     pub(crate) fn locate(&mut self, batches: &[Batch], place: Place) -> (usize, usize) {
-        let chunk = place.chunk(batches);
-        let current = &mut self.current[place.batch as usize];
-        if current.0 != place.chunk {
-            *current = (place.chunk, self.sources.len());
-            self.sources.push(chunk.payload_columns().to_vec());
-        }
-        (current.1, chunk.offset() + place.row as usize)
+        self.sources.locate(place.chunk(batches), place.row as usize)
     }
 
     /// One column of the picked rows.
     pub(crate) fn column(&self, column: usize) -> ArrayRef {
-        let sources: Vec<&[ArrayRef]> = self.sources.iter().map(|source| &source[..]).collect();
-        gather_column(&sources, column, &self.rows)
+        self.sources.column(column, &self.rows)
     }
 
     /// All columns of the picked rows.
     pub(crate) fn columns(&self) -> Vec<ArrayRef> {
-        let sources: Vec<&[ArrayRef]> = self.sources.iter().map(|source| &source[..]).collect();
-        gather(&sources, &self.rows)
+        self.sources.gather(&self.rows)
     }
 
     /// Forgets rows and sources.
     pub(crate) fn clear(&mut self) {
         self.rows.clear();
-        self.sources.clear();
-        self.current.fill((u32::MAX, 0));
+        self.sources.truncate(0);
     }
 }
 
 /// Rows on their way out, cut into containers.
+#[derive(Default)]
 pub(crate) struct OutputRows {
     picked: Picked,
     times: Vec<Timestamp>,
@@ -315,11 +301,6 @@ pub(crate) struct OutputRows {
 }
 
 impl OutputRows {
-    /// Nothing yet, of rows from `batch_count` batches.
-    pub(crate) fn new(batch_count: usize) -> OutputRows {
-        OutputRows { picked: Picked::new(batch_count), times: Vec::new(), diffs: Vec::new() }
-    }
-
     /// Appends a row.
     pub(crate) fn push(
         &mut self,
@@ -352,21 +333,19 @@ impl OutputRows {
 
 /// Rows made of parts of several rows: one gather a column, NULL where a part is missing.
 pub(crate) struct PatchedRows {
-    sources: Vec<Vec<ArrayRef>>,
+    sources: SourceList,
     /// Of each output row, its parts.
     parts: Vec<Vec<(usize, usize)>>,
-    current: Vec<(u32, usize)>,
     times: Vec<Timestamp>,
     diffs: Vec<Diff>,
 }
 
 impl PatchedRows {
     /// Rows of `part_count` parts; `nulls` is a row of NULLs of the sources' column types.
-    pub(crate) fn new(batch_count: usize, part_count: usize, nulls: Vec<ArrayRef>) -> PatchedRows {
+    pub(crate) fn new(part_count: usize, nulls: Vec<ArrayRef>) -> PatchedRows {
         PatchedRows {
-            sources: vec![nulls],
+            sources: SourceList::starting_with(Source::new(nulls, 1)),
             parts: vec![Vec::new(); part_count],
-            current: vec![(u32::MAX, 0); batch_count],
             times: Vec::new(),
             diffs: Vec::new(),
         }
@@ -377,15 +356,7 @@ impl PatchedRows {
         for (index, part) in row.iter().enumerate() {
             let location = match part {
                 None => (0, 0),
-                Some(Live { place, .. }) => {
-                    let chunk = place.chunk(batches);
-                    let current = &mut self.current[place.batch as usize];
-                    if current.0 != place.chunk {
-                        *current = (place.chunk, self.sources.len());
-                        self.sources.push(chunk.payload_columns().to_vec());
-                    }
-                    (current.1, chunk.offset() + place.row as usize)
-                }
+                Some(Live { place, .. }) => self.sources.locate(place.chunk(batches), place.row as usize),
             };
             self.parts[index].push(location);
         }
@@ -403,9 +374,7 @@ impl PatchedRows {
         if self.times.is_empty() {
             return;
         }
-        let sources: Vec<&[ArrayRef]> = self.sources.iter().map(|source| &source[..]).collect();
-        let columns =
-            columns.iter().map(|(part, column)| gather_column(&sources, *column, &self.parts[*part])).collect();
+        let columns = columns.iter().map(|(part, column)| self.sources.column(*column, &self.parts[*part])).collect();
         out.push(Updates::new(
             columns,
             Lane::Values(std::mem::take(&mut self.times)).compress(),
@@ -413,6 +382,5 @@ impl PatchedRows {
         ));
         self.parts.iter_mut().for_each(Vec::clear);
         self.sources.truncate(1);
-        self.current.fill((u32::MAX, 0));
     }
 }

@@ -144,7 +144,7 @@ struct Side {
 
 impl Side {
     fn new(batches: Vec<Batch>) -> Side {
-        Side { picked: Picked::new(batches.len()), cursor: Cursor::new(batches) }
+        Side { picked: Picked::default(), cursor: Cursor::new(batches) }
     }
 
     /// Takes the rows of key hash `key` into `rows`, with times no earlier than `floor`, and moves past them.

@@ -234,6 +234,7 @@ impl Reduce {
 }
 
 /// Output rows whose aggregates are not finished yet.
+#[derive(Default)]
 struct Waiting {
     picked: Picked,
     times: Vec<Timestamp>,
@@ -255,7 +256,7 @@ impl BatchLogic for Reduce {
     fn process(&mut self, prior: &[Batch], novel: &Batch, as_of: Timestamp, output: &mut Output) {
         let mut before = Cursor::new(prior.to_vec());
         let batches = std::slice::from_ref(novel);
-        let mut waiting = Waiting { picked: Picked::new(1), times: Vec::new(), diffs: Vec::new(), states: Vec::new() };
+        let mut waiting = Waiting::default();
         let mut state = vec![0i128; self.function.width];
         let mut old = state.clone();
         let mut at = Position::default();

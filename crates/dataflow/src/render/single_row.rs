@@ -41,7 +41,7 @@ impl BatchLogic for SingleRow {
     fn process(&mut self, prior: &[Batch], novel: &Batch, as_of: Timestamp, output: &mut Output) {
         let mut batches = prior.to_vec();
         batches.push(novel.clone());
-        let mut rows = OutputRows::new(batches.len());
+        let mut rows = OutputRows::default();
         let problem = PgError::new(
             SqlState::CARDINALITY_VIOLATION,
             "more than one row returned by a subquery used as an expression",

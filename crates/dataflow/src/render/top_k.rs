@@ -16,7 +16,7 @@ use arrow::datatypes::*;
 use differential_dataflow::operators::arrange::TraceAgent;
 use differential_dataflow::trace::chunk::{ChunkBatch, settle_all};
 use differential_dataflow::trace::{Description, Span, Trace as _, TraceReader};
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashTable};
 use plan::dataflow_plan::SortKey;
 use repr::{Lane, Timestamp};
 use smallvec::SmallVec;
@@ -27,7 +27,7 @@ use timely::dataflow::operators::CapabilitySet;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::{Antichain, Stamp};
 
-use super::group::{ChangedGroup, Live, OutputRows, changed_groups, compare_values, interval_length};
+use super::group::{ChangedGroup, Live, OutputRows, Place, changed_groups, compare_values, interval_length};
 use super::{BatchLogic, Output, Rows, stateless};
 use crate::arrange::{Batch, BatchSpan, Spine, Trace};
 use crate::chunk::{ArrowChunk, ChunkWriter, Identity, Weight};
@@ -261,7 +261,7 @@ impl TopK {
                 return order;
             }
         }
-        for column in 0..left.place.chunk(batches).payload_columns().len() {
+        for column in 0..left.place.chunk(batches).column_count() {
             let ((a, i), (b, j)) = (left.place.value(batches, column), right.place.value(batches, column));
             let order = compare_values(a, i, b, j, false, false);
             if order.is_ne() {
@@ -287,27 +287,19 @@ impl TopK {
     fn replace(&self, prior: Vec<Batch>, novel: Batch, as_of: Timestamp, out: &mut Vec<Updates>) -> Option<Batch> {
         let mut batches = prior;
         batches.push(novel);
-        let mut rows = OutputRows::new(batches.len());
-        let chunks = batches.iter().flat_map(|batch| &batch.chunks);
-        let mut writer = ChunkWriter::new(chunks.map(|chunk| chunk.payload_columns()).collect(), 1024);
-        let mut first_source = Vec::new();
-        let mut source_count = 0;
-        for batch in &batches {
-            first_source.push(source_count);
-            source_count += batch.chunks.len();
-        }
+        let mut rows = OutputRows::default();
+        let mut writer = ChunkWriter::copying();
+        let mut bases = HashMap::new();
         let mut chunks = VecDeque::new();
         // The changes of one key hash: should several keys share it, their rows have to be sorted together.
-        let mut changes: Vec<(Identity, usize, usize, Timestamp, i64)> = Vec::new();
+        let mut changes: Vec<(Identity, Place, Timestamp, i64)> = Vec::new();
         changed_groups(&batches, &self.key, as_of, |group| {
             if changes.first().is_some_and(|change| change.0.0 != group.hash) {
-                write(&mut changes, &mut writer, &mut chunks);
+                write(&mut changes, &batches, &mut bases, &mut writer, &mut chunks);
             }
             let Some(last) = group.times.last() else { return };
             let mut keep = |live: &Live, change: i64| {
-                let source = first_source[live.place.batch as usize] + live.place.chunk as usize;
-                let row = live.place.chunk(&batches).offset() + live.place.row as usize;
-                changes.push(((group.hash, live.rank, live.hash), source, row, *last, change));
+                changes.push(((group.hash, live.rank, live.hash), live.place, *last, change));
             };
             let (before, after) = (self.first(&group, None, 0), self.first(&group, Some(*last), 0));
             if self.offset == 0 && group.times.len() == 1 {
@@ -320,24 +312,29 @@ impl TopK {
                 self.change(&group, &mut rows, out);
             }
         });
-        write(&mut changes, &mut writer, &mut chunks);
+        write(&mut changes, &batches, &mut bases, &mut writer, &mut chunks);
         rows.flush(out);
         writer.flush(&mut chunks);
         (!chunks.is_empty()).then(|| Rc::new(ChunkBatch::new(settle_all(chunks))))
     }
 }
 
-/// Writes `changes` in order and forgets them.
+/// Writes `changes` in order and forgets them. `bases` says where the sources of a chunk are in the writer.
 fn write(
-    changes: &mut Vec<(Identity, usize, usize, Timestamp, i64)>,
-    writer: &mut ChunkWriter<'_>,
+    changes: &mut Vec<(Identity, Place, Timestamp, i64)>,
+    batches: &[Batch],
+    bases: &mut HashMap<(u32, u32), usize>,
+    writer: &mut ChunkWriter,
     out: &mut VecDeque<ArrowChunk>,
 ) {
     if !changes.is_sorted_by_key(|change| change.0) {
         changes.sort_unstable_by_key(|change| change.0);
     }
-    for (identity, source, row, time, change) in changes.drain(..) {
-        writer.push(source, row, identity, time, Weight::Copies(change), out);
+    for (identity, place, time, change) in changes.drain(..) {
+        let chunk = place.chunk(batches);
+        let base = *bases.entry((place.batch, place.chunk)).or_insert_with(|| writer.add_sources(chunk));
+        let (source, row) = chunk.source_row(place.row as usize);
+        writer.push_row(base + source, row, identity, time, Weight::Copies(change), out);
     }
 }
 
@@ -345,7 +342,7 @@ impl BatchLogic for TopK {
     fn process(&mut self, prior: &[Batch], novel: &Batch, as_of: Timestamp, output: &mut Output) {
         let mut batches = prior.to_vec();
         batches.push(novel.clone());
-        let mut rows = OutputRows::new(batches.len());
+        let mut rows = OutputRows::default();
         changed_groups(&batches, &self.key, as_of, |group| self.change(&group, &mut rows, &mut output.updates));
         rows.flush(&mut output.updates);
     }

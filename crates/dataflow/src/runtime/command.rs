@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{Array, ArrayRef};
 use plan::dataflow_plan::DataflowPlan;
 use repr::{Diff, Lane, ObjectId, Timestamp};
 
@@ -38,6 +38,11 @@ pub(crate) enum Command {
     Shutdown,
 }
 
+/// Batches of fewer rows take little memory, however wide the rows.
+const LARGE_ROWS: usize = 1024;
+/// What one row may take before it counts as more.
+const VOLUME_BYTES: usize = 32;
+
 /// Rows of a relation with their diffs, all changing at the time that the command says.
 pub(crate) struct Rows {
     pub(crate) columns: Vec<ArrayRef>,
@@ -47,5 +52,15 @@ pub(crate) struct Rows {
 impl Rows {
     pub(crate) fn row_count(&self) -> usize {
         self.diffs.len()
+    }
+
+    /// The number of rows, a wide one counting as several: what bounds of memory are measured in.
+    pub(crate) fn volume(&self) -> usize {
+        let row_count = self.row_count();
+        if row_count < LARGE_ROWS {
+            return row_count;
+        }
+        let sizes = self.columns.iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
+        row_count.max(sizes.sum::<usize>() / VOLUME_BYTES)
     }
 }

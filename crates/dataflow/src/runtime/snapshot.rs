@@ -4,13 +4,12 @@
 //! lanes, with the rows of the others merged in where they belong. Stretches in which nothing happens, each row once and
 //! readable, are given away as slices of the chunks they lie in; only what lies between is copied.
 
-use arrow::array::{Array, ArrayRef};
-use arrow::compute::interleave;
+use arrow::array::ArrayRef;
 use differential_dataflow::trace::TraceReader;
 use repr::{Diff, Lane, PgError, Timestamp};
 
 use crate::arrange::{Batch, Trace};
-use crate::chunk::{ArrowChunk, Identity};
+use crate::chunk::{ArrowChunk, Identity, SourceList};
 
 /// A stretch of at least this many rows is worth a batch of its own.
 const SLICE_ROWS: usize = 1024;
@@ -191,9 +190,7 @@ impl<'a> Consolidate<'a> {
     fn end_stretch(&mut self) -> Result<(), PgError> {
         let (chunk, start, len) = std::mem::take(&mut self.stretch);
         if len as usize >= SLICE_ROWS {
-            let source = self.chunks[chunk as usize];
-            let offset = source.offset() + start as usize;
-            let columns = source.payload_columns().iter().map(|column| column.slice(offset, len as usize)).collect();
+            let columns = self.chunks[chunk as usize].columns_of(start as usize, len as usize);
             self.parts.push(Part { columns, counts: Lane::Constant(1, len as usize) });
             return Ok(());
         }
@@ -212,27 +209,10 @@ impl<'a> Consolidate<'a> {
         if gathered.is_empty() {
             return Ok(());
         }
-        let mut sources: Vec<u32> = gathered.iter().map(|(chunk, _)| *chunk).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        let indices: Vec<(usize, usize)> = gathered
-            .iter()
-            .map(|(chunk, row)| {
-                let source = sources.partition_point(|source| source < chunk);
-                (source, self.chunks[*chunk as usize].offset() + *row as usize)
-            })
-            .collect();
-        let column_count = self.chunks[sources[0] as usize].payload_columns().len();
-        let columns: Result<Vec<ArrayRef>, _> = (0..column_count)
-            .map(|column| {
-                let arrays: Vec<&dyn Array> = sources
-                    .iter()
-                    .map(|source| self.chunks[*source as usize].payload_columns()[column].as_ref())
-                    .collect();
-                interleave(&arrays, &indices)
-            })
-            .collect();
-        let columns = columns.map_err(|error| PgError::internal(error.to_string()))?;
+        let mut sources = SourceList::default();
+        let rows: Vec<(usize, usize)> =
+            gathered.iter().map(|(chunk, row)| sources.locate(self.chunks[*chunk as usize], *row as usize)).collect();
+        let columns = sources.gather(&rows);
         self.parts.push(Part { columns, counts: Lane::Values(std::mem::take(&mut self.counts)).compress() });
         Ok(())
     }

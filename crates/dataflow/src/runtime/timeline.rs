@@ -25,6 +25,8 @@ use super::stats::{DataflowStats, LatencyRecorder, Measured, RelationStats};
 use super::subscribe::Subscription;
 use crate::DataflowError;
 
+// Where rows are bounded, they are counted by their volume: see `Rows::volume`.
+
 /// The open time is closed at this many rows even while dataflows lag.
 const TICK_ROWS: usize = 256 * 1024;
 /// A batch this large has more waiting behind it.
@@ -75,7 +77,7 @@ pub(crate) struct Timeline {
     previous: Timestamp,
     /// What the next rows are stamped with, once it was told to someone.
     open: Timestamp,
-    /// Rows stamped with `open`.
+    /// The volume of rows stamped with `open`.
     open_rows: usize,
     /// Some of them are acknowledged writes, which the next read must see.
     open_is_written: bool,
@@ -360,7 +362,7 @@ impl Shared {
 
     /// Adds rows to the open time. Small batches wait for its end or for each other: a container costs more than a row.
     pub(crate) fn append(&self, timeline: &mut Timeline, relation: ObjectId, rows: Rows) {
-        let row_count = rows.row_count();
+        let (row_count, volume) = (rows.row_count(), rows.volume());
         let state = timeline.relation(relation);
         state.row_count += row_count as u64;
         if state.readers == 0 || row_count == 0 {
@@ -382,7 +384,7 @@ impl Shared {
         } else if timeline.open_rows == 0 {
             timeline.catching_up = Some(Instant::now());
         }
-        timeline.open_rows += row_count;
+        timeline.open_rows += volume;
     }
 
     /// Queues what waits of a relation, as one batch.
@@ -397,8 +399,8 @@ impl Shared {
     /// Queues rows of the open time in pieces, each for the next worker in turn.
     fn send_rows(&self, timeline: &mut Timeline, relation: ObjectId, rows: Rows) {
         let (workers, time) = (self.workers(), timeline.open);
-        self.queued_rows.fetch_add(rows.row_count(), Ordering::AcqRel);
         let pieces = rows.split(PIECE_ROWS);
+        self.queued_rows.fetch_add(pieces.iter().map(Rows::volume).sum(), Ordering::AcqRel);
         let state = timeline.relation(relation);
         let first_turn = state.turn;
         state.turn = (first_turn + pieces.len()) % workers;
@@ -421,8 +423,8 @@ impl Shared {
         if progress.ended() {
             return false;
         }
-        self.queued_rows.fetch_add(rows.row_count(), Ordering::AcqRel);
         for rows in rows.split(PIECE_ROWS) {
+            self.queued_rows.fetch_add(rows.volume(), Ordering::AcqRel);
             *turn = (*turn + 1) % self.workers();
             self.send(&timeline, *turn, Command::BackfillAppend { dataflow, relation, rows, epoch });
         }
@@ -556,8 +558,8 @@ impl Shared {
     }
 
     /// A worker took rows from its queue.
-    pub(crate) fn took_rows(&self, row_count: usize) {
-        self.queued_rows.fetch_sub(row_count, Ordering::AcqRel);
+    pub(crate) fn took_rows(&self, volume: usize) {
+        self.queued_rows.fetch_sub(volume, Ordering::AcqRel);
     }
 
     /// A worker has moved a frontier or emptied its queue. Closes what waited for that. Waiters look again; one that began to

@@ -183,26 +183,26 @@ impl<'a> Worker<'a> {
 
     /// Takes commands until there are none, or enough rows have come; false if there were none.
     fn take_commands(&mut self) -> bool {
-        let mut row_count = 0;
+        let mut volume = 0;
         let mut is_busy = false;
-        while row_count < DRAIN_ROWS && !self.is_stopping {
+        while volume < DRAIN_ROWS && !self.is_stopping {
             match self.receiver.try_recv() {
                 Ok(command) => {
                     is_busy = true;
-                    row_count += self.take(command);
+                    volume += self.take(command);
                 }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => self.is_stopping = true,
             }
         }
-        if row_count > 0 {
-            self.shared.took_rows(row_count);
+        if volume > 0 {
+            self.shared.took_rows(volume);
             self.shared.notify_progress();
         }
         is_busy
     }
 
-    /// Follows one command; returns the rows it brought.
+    /// Follows one command; returns the volume of the rows it brought.
     fn take(&mut self, command: Command) -> usize {
         match command {
             Command::Append { relation, rows, time } => return self.append(relation, rows, time),
@@ -229,7 +229,7 @@ impl<'a> Worker<'a> {
     }
 
     fn append(&mut self, relation: ObjectId, rows: Rows, time: Timestamp) -> usize {
-        let row_count = rows.row_count();
+        let (row_count, volume) = (rows.row_count(), rows.volume());
         let inputs = self.inputs.get_mut(&relation).map(Vec::as_mut_slice).unwrap_or_default();
         let mut updates = Updates::new(rows.columns, Lane::Constant(time, row_count), rows.diffs);
         if let Some(((last, last_input), others)) = inputs.split_last_mut() {
@@ -240,17 +240,17 @@ impl<'a> Worker<'a> {
             give(last_input, &mut updates, time);
             count_rows(&mut self.dataflows, *last, row_count);
         }
-        row_count
+        volume
     }
 
     fn append_backfill(&mut self, dataflow: ObjectId, relation: ObjectId, rows: Rows, epoch: Timestamp) -> usize {
-        let row_count = rows.row_count();
+        let (row_count, volume) = (rows.row_count(), rows.volume());
         if let Some(input) = self.backfills.get_mut(&(dataflow, relation)) {
             let mut updates = Updates::new(rows.columns, Lane::Constant(epoch, row_count), rows.diffs);
             give(input, &mut updates, epoch);
             count_rows(&mut self.dataflows, dataflow, row_count);
         }
-        row_count
+        volume
     }
 
     fn advance(&mut self, closed: Timestamp) {
