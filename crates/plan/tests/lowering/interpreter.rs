@@ -12,6 +12,8 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_planner::create_window_expr_with_name;
+use plan::dataflow_plan::longest_order;
 use plan::{Aggregate, DataflowPlan, Node, Operator, SortKey};
 use repr::ObjectId;
 
@@ -136,6 +138,13 @@ impl Interpreter {
                 for (_, mut group) in groups(&outputs[*input], key) {
                     group.sort_by(|left, right| compare(&left.0, &right.0, order));
                     rows.extend(slice(group, *offset, *limit));
+                }
+                rows
+            }
+            Operator::Window { input, key, calls } => {
+                let mut rows = Vec::new();
+                for (_, group) in groups(&outputs[*input], key) {
+                    rows.extend(window(group, schema(*input), calls));
                 }
                 rows
             }
@@ -327,6 +336,22 @@ fn compare(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
     let by_order = order.iter().map(|key| of(&left[key.column], &right[key.column], key.descending, key.nulls_first));
     let by_all = left.iter().zip(right).map(|(left, right)| of(left, right, false, false));
     by_order.chain(by_all).find(|ordering| *ordering != Equal).unwrap_or(Equal)
+}
+
+fn window(mut group: Vec<(Row, i64)>, schema: &SchemaRef, calls: &[Expr]) -> Vec<(Row, i64)> {
+    group.sort_by(|left, right| compare(&left.0, &right.0, &longest_order(calls)));
+    let copies = group.into_iter().flat_map(|(row, count)| vec![(row, 1); count as usize]);
+    let mut rows: Vec<(Row, i64)> = copies.collect();
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
+    let batch = batch(&rows, schema);
+    for call in calls {
+        let call = create_window_expr_with_name(call, "w", &df_schema, &ExecutionProps::new(), &Default::default());
+        let values = call.unwrap().evaluate(&batch).unwrap();
+        for (index, (row, _)) in rows.iter_mut().enumerate() {
+            row.push(ScalarValue::try_from_array(&values, index).unwrap());
+        }
+    }
+    rows
 }
 
 fn slice(group: Vec<(Row, i64)>, offset: u64, limit: Option<u64>) -> Vec<(Row, i64)> {

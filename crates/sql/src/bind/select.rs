@@ -81,7 +81,8 @@ impl Binder<'_> {
             order.push((target(&item.expr, Clause::OrderBy)?, item.options));
         }
 
-        if self.aggregated.replace(aggregated_around) || groups.is_some() || having.is_some() {
+        let grouped = self.aggregated.replace(aggregated_around) || groups.is_some() || having.is_some();
+        if grouped {
             let later = items.iter_mut().map(|item| &mut item.typed).chain(&mut hidden);
             let exprs = later.map(|typed| &mut typed.expr).chain(having.as_mut());
             plan = self.group(plan, &scope, groups.unwrap_or_default(), &mut exprs.collect::<Vec<_>>())?;
@@ -92,7 +93,7 @@ impl Binder<'_> {
         }
         let later = items.iter_mut().map(|item| &mut item.typed).chain(&mut hidden);
         let mut exprs: Vec<&mut Expr> = later.map(|typed| &mut typed.expr).collect();
-        plan = self.resolve_windows(plan, &mut exprs)?;
+        plan = self.resolve_windows(plan, (!grouped).then_some(&scope), &mut exprs)?;
         plan = self.resolve_subqueries(plan, &mut exprs)?;
 
         let mut projected = Vec::new();

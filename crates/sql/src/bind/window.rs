@@ -3,6 +3,9 @@
 //! A call stays in its expression as an `Expr::WindowFunction` until the stage after grouping, where each distinct call
 //! becomes a column. Calls with the same partition and order share a node.
 
+mod frame_value;
+pub(crate) mod ties;
+
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
@@ -20,7 +23,7 @@ use super::build::{any_expr, internal, replace};
 use super::expr::{At, Clause, Inside};
 use super::function::constant_integer;
 use super::query::sort_key;
-use super::scope::fold;
+use super::scope::{Scope, fold};
 use crate::cast::{CastContext, cast, common_type};
 use crate::functions::is_aggregate;
 use crate::operators::equality_key;
@@ -289,10 +292,12 @@ impl Binder<'_> {
         Ok(WindowFrame::new_bounds(units, start, end))
     }
 
-    /// Computes every window function within `exprs` as a column of `plan`, and puts the column in its place.
+    /// Computes every window function within `exprs` as a column of `plan`, and puts the column in its place. `scope` is
+    /// what FROM gave, if the rows of `plan` are still its rows.
     pub(crate) fn resolve_windows(
         &self,
         mut plan: LogicalPlan,
+        scope: Option<&Scope>,
         exprs: &mut [&mut Expr],
     ) -> Result<LogicalPlan, PgError> {
         let mut calls: Vec<Expr> = Vec::new();
@@ -307,14 +312,16 @@ impl Binder<'_> {
         if calls.is_empty() {
             return Ok(plan);
         }
+        let ties = self.tie_columns(&plan, scope, exprs);
         let mut ready = calls.clone();
         plan = self.resolve_subqueries(plan, &mut ready.iter_mut().collect::<Vec<_>>())?;
         let mut columns = Vec::new();
         let mut nodes: Vec<(Vec<Expr>, Vec<SortExpr>, Vec<Expr>)> = Vec::new();
         for call in ready {
-            let Expr::WindowFunction(function) = &call else { continue };
+            let Expr::WindowFunction(function) = call else { continue };
+            let function = ties::definite(*function, &ties);
             let (partition, order) = (function.params.partition_by.clone(), function.params.order_by.clone());
-            let (named, column) = self.named(call);
+            let (named, column) = self.named(Expr::WindowFunction(Box::new(function)));
             columns.push(Expr::Column(column));
             match nodes.iter_mut().find(|node| node.0 == partition && node.1 == order) {
                 Some(node) => node.2.push(named),
