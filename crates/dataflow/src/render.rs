@@ -129,7 +129,7 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
             }
             Operator::Arrange { input, key } => check_columns(&plan.nodes[*input], key)?,
-            Operator::TopK { input, key, order, .. } => {
+            Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 check_columns(&plan.nodes[*input], key)?;
                 check_columns(&plan.nodes[*input], &order.iter().map(|sort| sort.column).collect::<Vec<_>>())?;
             }
@@ -255,6 +255,12 @@ impl<'scope> Renderer<'_, 'scope> {
                 }
                 let arranged = self.arrange(rows, id, "TopK");
                 self.stateful(arranged, &format!("TopK {id}"), Box::new(logic))
+            }
+            Operator::TopRanks { input, key, order, limit, dense } => {
+                let rows = top_k::rank(self.collection(*input)?, key.clone(), order.first().cloned(), false);
+                let logic = top_k::TopK::ranks(key.clone(), order.clone(), *limit, *dense);
+                let arranged = self.arrange(rows, id, "TopRanks");
+                self.stateful(arranged, &format!("TopRanks {id}"), Box::new(logic))
             }
             Operator::Window { input, key, calls } => {
                 let functions = window::Functions::new(&plan.nodes[*input], calls, node)?;

@@ -13,9 +13,7 @@ use dataflow::render::render;
 use dataflow::updates::{ErrorRow, Updates};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{
-    Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
-};
+use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit};
 use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
 use rand::rngs::StdRng;
@@ -598,6 +596,41 @@ fn top_k_in_every_order() {
     }
 }
 
+#[test]
+fn top_ranks_keep_ties() {
+    for (limit, dense) in [(1, false), (3, false), (1, true), (2, true)] {
+        for order in [vec![1], vec![1, 2], vec![2]] {
+            let kinds = "iit";
+            let key_of = |row: &Row| order.iter().map(|column| row[*column].clone()).collect::<Vec<_>>();
+            check(
+                |plan| {
+                    let input = plan.source(0, kinds);
+                    // NULLs first, as the model's values order.
+                    let order =
+                        order.iter().map(|column| SortKey { column: *column, descending: false, nulls_first: true });
+                    plan.add(Operator::TopRanks { input, key: vec![0], order: order.collect(), limit, dense }, kinds);
+                },
+                &[kinds],
+                |inputs| {
+                    bag(groups(&inputs[0], &[0]).into_values().flat_map(|rows| {
+                        let rank = |row: &Row| {
+                            let before = rows.iter().filter(|other| key_of(&other.0) < key_of(row));
+                            match dense {
+                                true => before
+                                    .map(|other| key_of(&other.0))
+                                    .collect::<std::collections::BTreeSet<_>>()
+                                    .len(),
+                                false => before.map(|other| other.1 as usize).sum(),
+                            }
+                        };
+                        rows.iter().filter(|(row, _)| (rank(row) as u64) < limit).cloned().collect::<Vec<_>>()
+                    }))
+                },
+            );
+        }
+    }
+}
+
 /// A window call over columns.
 fn window_call(fun: WindowFunctionDefinition, args: Vec<Expr>, order: &[usize], frame: WindowFrame) -> Expr {
     Expr::WindowFunction(Box::new(WindowFunction {
@@ -660,7 +693,9 @@ fn window_cases() -> Vec<WindowCase> {
         (window_call(udf(lead_lag::lead_udwf()), vec![column(1), lit(1i64)], &all, by_rows()), |rows, at| {
             rows.get(at + 1).map_or(Null, |row| row[1].clone())
         }),
-        (window_call(udf(nth_value::first_value_udwf()), vec![column(1)], &all, by_rows()), |rows, _| rows[0][1].clone()),
+        (window_call(udf(nth_value::first_value_udwf()), vec![column(1)], &all, by_rows()), |rows, _| {
+            rows[0][1].clone()
+        }),
         (window_call(udf(nth_value::nth_value_udwf()), vec![column(1), lit(3i64)], &all, by_rows()), |rows, at| {
             if at < 2 { Null } else { rows[2][1].clone() }
         }),

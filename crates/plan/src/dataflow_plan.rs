@@ -145,6 +145,19 @@ pub enum Operator {
         /// Rows kept; None is all after the offset.
         limit: Option<u64>,
     },
+    /// The rows of each group whose rank in an order is at most a limit; rows that are equal in order have one rank.
+    TopRanks {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns; none at all is one group.
+        key: Vec<usize>,
+        /// The order.
+        order: Vec<SortKey>,
+        /// The greatest rank kept.
+        limit: u64,
+        /// Whether ranks are counted without gaps, as `dense_rank` does.
+        dense: bool,
+    },
     /// Window functions over the partitions of its input. Output: the input's columns, then one column a call.
     Window {
         /// The rows.
@@ -252,6 +265,7 @@ impl Operator {
             | Operator::Arrange { input, .. }
             | Operator::Reduce { input, .. }
             | Operator::TopK { input, .. }
+            | Operator::TopRanks { input, .. }
             | Operator::Window { input, .. }
             | Operator::Distinct { input }
             | Operator::Threshold { input }
@@ -271,6 +285,7 @@ impl Operator {
             | Operator::Arrange { input, .. }
             | Operator::Reduce { input, .. }
             | Operator::TopK { input, .. }
+            | Operator::TopRanks { input, .. }
             | Operator::Window { input, .. }
             | Operator::Distinct { input }
             | Operator::Threshold { input }

@@ -124,6 +124,11 @@ impl Printing<'_> {
                 let offset = if *offset > 0 { format!(" offset {offset}") } else { String::new() };
                 format!("TopK by {} order {order}{limit}{offset}", columns(key))
             }
+            Operator::TopRanks { key, order, limit, dense, .. } => {
+                let order: Vec<String> = order.iter().map(sort_key).collect();
+                let (order, dense) = (order.join(", "), if *dense { "dense " } else { "" });
+                format!("TopRanks by {} order {order} {dense}rank <= {limit}", columns(key))
+            }
             Operator::Window { key, calls, .. } => {
                 let order: Vec<String> = longest_order(calls).iter().map(sort_key).collect();
                 let order = if order.is_empty() { String::new() } else { format!(" order {}", order.join(", ")) };
@@ -160,6 +165,7 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
             (true, Some(limit)) => format!("the first {} rows a group; O(1) a row", offset.saturating_add(*limit)),
             _ => "all rows, ordered in the group; O(log n) a row".to_string(),
         },
+        Operator::TopRanks { .. } => "all rows, ordered in the group; O(log n) a row".to_string(),
         Operator::Window { calls, .. } => {
             let costs = match calls.iter().map(reach).max_by_key(|reach| breadth(*reach)) {
                 Some(Reach::Near { .. }) => "a change costs its neighbours",

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::dataflow_plan::column;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, expr};
 use repr::{PgError, SqlState};
-use crate::dataflow_plan::column;
 
 /// `expr` over the columns of `schemas` side by side, without aliases.
 ///

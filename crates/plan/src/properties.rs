@@ -42,6 +42,7 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         Operator::Negate { input }
         | Operator::Arrange { input, .. }
         | Operator::TopK { input, .. }
+        | Operator::TopRanks { input, .. }
         | Operator::Distinct { input }
         | Operator::Threshold { input }
         | Operator::SingleRow { input, .. } => Ok(nodes[*input].schema.clone()),
@@ -49,7 +50,8 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
             projected(columns, &positional_schema(types(*left).into_iter().chain(types(*right))))
         }
         Operator::Window { input, calls, .. } => {
-            let values = calls.iter().map(|call| type_of(call, &nodes[*input].schema)).collect::<Result<Vec<_>, _>>()?;
+            let values =
+                calls.iter().map(|call| type_of(call, &nodes[*input].schema)).collect::<Result<Vec<_>, _>>()?;
             Ok(positional_schema(types(*input).into_iter().chain(values)))
         }
         Operator::Reduce { input, key, aggregates } => {
@@ -98,7 +100,7 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
             keys = nodes[*input].keys.clone();
             add_key(&mut keys, (0..nodes[*input].schema.fields().len()).collect());
         }
-        Operator::Window { input, .. } => keys = nodes[*input].keys.clone(),
+        Operator::TopRanks { input, .. } | Operator::Window { input, .. } => keys = nodes[*input].keys.clone(),
         // A subset of the rows, whatever made them.
         Operator::Threshold { input } => keys = nodes[*input].keys.clone(),
         Operator::SingleRow { input, key } => {
@@ -171,7 +173,8 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
     match operator {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
         // A change of a group replaces its row.
-        Operator::Reduce { .. } | Operator::TopK { .. } | Operator::Collate { .. } | Operator::Window { .. } => false,
+        Operator::Reduce { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
+        Operator::TopRanks { .. } | Operator::Window { .. } => false,
         Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

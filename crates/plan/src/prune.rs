@@ -106,7 +106,7 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
                 let read = read.flat_map(|aggregate| aggregate.argument.into_iter().chain(aggregate.filter));
                 ask(*input, &mut key.iter().copied().chain(read));
             }
-            Operator::TopK { input, key, order, .. } => {
+            Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 let order = order.iter().map(|order| order.column);
                 ask(*input, &mut demand.chain(key.iter().copied()).chain(order));
             }
@@ -223,15 +223,13 @@ impl Pruning<'_> {
             }
             Operator::Reduce { input, key, aggregates } => self.rebuild_reduce(id, *input, key, aggregates),
             Operator::TopK { input, key, order, offset, limit } => {
-                let ordered: Vec<usize> = order.iter().map(|order| order.column).collect();
-                let kept = union_of(&union_of(&demand, key), &ordered);
-                let input = self.narrow(*input, &kept)?;
-                let key = places_in(&kept, key)?;
-                let order = order
-                    .iter()
-                    .map(|order| Ok(SortKey { column: place_in(&kept, order.column)?, ..order.clone() }))
-                    .collect::<Result<_, PgError>>()?;
+                let (kept, input, key, order) = self.narrow_ordered(&demand, *input, key, order)?;
                 let node = self.new.add(Operator::TopK { input, key, order, offset: *offset, limit: *limit })?;
+                Ok(Rebuilt { node, columns: places(width, &kept) })
+            }
+            Operator::TopRanks { input, key, order, limit, dense } => {
+                let (kept, input, key, order) = self.narrow_ordered(&demand, *input, key, order)?;
+                let node = self.new.add(Operator::TopRanks { input, key, order, limit: *limit, dense: *dense })?;
                 Ok(Rebuilt { node, columns: places(width, &kept) })
             }
             Operator::Window { input, key, calls } => self.rebuild_window(id, *input, key, calls),
@@ -346,14 +344,27 @@ impl Pruning<'_> {
         Ok(Rebuilt { node, columns: places(width, &kept) })
     }
 
-    /// Without the calls nobody reads; the input itself where that is all of them.
-    fn rebuild_window(
+    /// An input of `demand`, a key and an order, and where those are in it; the columns it keeps come first.
+    fn narrow_ordered(
         &mut self,
-        id: NodeId,
+        demand: &[usize],
         input: NodeId,
         key: &[usize],
-        calls: &[Expr],
-    ) -> Result<Rebuilt, PgError> {
+        order: &[SortKey],
+    ) -> Result<(Vec<usize>, NodeId, Vec<usize>, Vec<SortKey>), PgError> {
+        let ordered: Vec<usize> = order.iter().map(|order| order.column).collect();
+        let kept = union_of(&union_of(demand, key), &ordered);
+        let input = self.narrow(input, &kept)?;
+        let key = places_in(&kept, key)?;
+        let order = order
+            .iter()
+            .map(|order| Ok(SortKey { column: place_in(&kept, order.column)?, ..order.clone() }))
+            .collect::<Result<_, PgError>>()?;
+        Ok((kept, input, key, order))
+    }
+
+    /// Without the calls nobody reads; the input itself where that is all of them.
+    fn rebuild_window(&mut self, id: NodeId, input: NodeId, key: &[usize], calls: &[Expr]) -> Result<Rebuilt, PgError> {
         let width = self.old.width(input);
         let demand = self.demand(id);
         let read: Vec<usize> = demand.iter().filter_map(|index| index.checked_sub(width)).collect();

@@ -393,9 +393,9 @@ impl Evaluated {
             let (before, after) = (take_rows(values, &before), take_rows(values, &after));
             let found = match values.data_type().is_nested() {
                 // Arrow compares no lists.
-                true => BooleanArray::from_iter((0..before.len()).map(|row| {
-                    Some(compare_values(&before, row, &after, row, false, false).is_ne())
-                })),
+                true => BooleanArray::from_iter(
+                    (0..before.len()).map(|row| Some(compare_values(&before, row, &after, row, false, false).is_ne())),
+                ),
                 false => distinct(&before, &after).expect("two columns of one type"),
             };
             differ = or(&differ, &found).expect("masks of one length");

@@ -116,7 +116,8 @@ impl Lowering<'_> {
             }
         }
         let key: Vec<usize> = partition.iter().map(|(_, column)| *column).collect();
-        let group = partition.iter().enumerate().map(|(index, (expr, _))| (*expr).clone().alias(format!("key {index}")));
+        let group =
+            partition.iter().enumerate().map(|(index, (expr, _))| (*expr).clone().alias(format!("key {index}")));
         let aggregates = functions.iter().enumerate().map(|(index, function)| {
             let WindowFunctionDefinition::AggregateUDF(udf) = &function.fun else {
                 return Err(PgError::internal("a grouping of what is no aggregate"));

@@ -1,4 +1,5 @@
-//! Filters, and the window function they make cheap: `row_number() <= k` is a top-k of each partition.
+//! Filters, and the window functions they make cheap: `row_number() <= k` is a top-k of each partition, `rank() <= k` and
+//! `dense_rank() <= k` its top ranks.
 //!
 //! The number itself is computed only where something reads it, over the few rows that are left.
 
@@ -60,7 +61,10 @@ impl Lowering<'_> {
 
     fn numbered_rows(&mut self, window: &Window, conditions: &[Expr]) -> Result<Option<NodeId>, PgError> {
         let [expr] = window.window_expr.as_slice() else { return Ok(None) };
-        let Some(call) = row_number_call(expr) else { return Ok(None) };
+        let Some(call) = ranking_call(expr) else { return Ok(None) };
+        if !call.fun.name().eq_ignore_ascii_case("row_number") {
+            return self.ranked_rows(window, call, conditions);
+        }
         let schema = window.input.schema();
         let width = schema.fields().len();
         let mut bounds = Bounds { first: 1, last: None };
@@ -97,13 +101,41 @@ impl Lowering<'_> {
         };
         self.graph.map(numbered, further, all_columns(width + 1)).map(Some)
     }
+
+    /// The same for ranks, which are counted anew among the rows that are left: none before them is missing.
+    fn ranked_rows(
+        &mut self,
+        window: &Window,
+        call: &expr::WindowFunction,
+        conditions: &[Expr],
+    ) -> Result<Option<NodeId>, PgError> {
+        let schema = window.input.schema();
+        let width = schema.fields().len();
+        let mut bounds = Bounds { first: 1, last: None };
+        let mut further = Vec::new();
+        for condition in conditions {
+            let (first, narrowed) = (bounds.first, bounds.narrow(condition, width));
+            if !narrowed || bounds.first > first {
+                further.push(condition.clone());
+            }
+        }
+        let order = resolve_order(&call.params.order_by, schema)?;
+        let Some(last) = bounds.last.filter(|last| *last > 0 && !order.is_empty()) else { return Ok(None) };
+        let input = self.plan(&window.input)?;
+        let key = resolve_all(&call.params.partition_by, schema)?;
+        let dense = call.fun.name().eq_ignore_ascii_case("dense_rank");
+        let top = self.top_ranks(input, &key, order, last as u64, dense)?;
+        let ranked = self.window_over(top, &[window])?;
+        self.graph.map(ranked, further, all_columns(width + 1)).map(Some)
+    }
 }
 
-/// `row_number() OVER (..)`, inside aliases.
-pub(super) fn row_number_call(expr: &Expr) -> Option<&expr::WindowFunction> {
+/// `row_number`, `rank` or `dense_rank`, inside aliases.
+fn ranking_call(expr: &Expr) -> Option<&expr::WindowFunction> {
+    let known = |name: &str| matches!(name, "row_number" | "rank" | "dense_rank");
     match expr {
-        Expr::Alias(alias) => row_number_call(&alias.expr),
-        Expr::WindowFunction(call) if call.fun.name().eq_ignore_ascii_case("row_number") => Some(call),
+        Expr::Alias(alias) => ranking_call(&alias.expr),
+        Expr::WindowFunction(call) if known(&call.fun.name().to_lowercase()) => Some(call),
         _ => None,
     }
 }
@@ -162,12 +194,10 @@ fn is_number(expr: &Expr, number: usize) -> bool {
 fn integer(expr: &Expr) -> Option<i64> {
     match expr {
         Expr::Cast(cast) if cast.field.data_type().is_integer() && positions(expr).is_empty() => integer(&cast.expr),
-        Expr::Literal(value, _) if value.data_type().is_integer() => {
-            match value.cast_to(&DataType::Int64) {
-                Ok(ScalarValue::Int64(value)) => value,
-                _ => None,
-            }
-        }
+        Expr::Literal(value, _) if value.data_type().is_integer() => match value.cast_to(&DataType::Int64) {
+            Ok(ScalarValue::Int64(value)) => value,
+            _ => None,
+        },
         _ => None,
     }
 }

@@ -141,6 +141,10 @@ impl Interpreter {
                 }
                 rows
             }
+            Operator::TopRanks { input, key, order, limit, dense } => {
+                let groups = groups(&outputs[*input], key);
+                groups.into_iter().flat_map(|(_, group)| top_ranks(&group, order, *limit, *dense)).collect()
+            }
             Operator::Window { input, key, calls } => {
                 let mut rows = Vec::new();
                 for (_, group) in groups(&outputs[*input], key) {
@@ -308,6 +312,12 @@ fn finish(aggregate: &Aggregate, group: &[(Row, i64)]) -> ScalarValue {
 }
 
 fn compare(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
+    let all: Vec<SortKey> =
+        (0..left.len()).map(|column| SortKey { column, descending: false, nulls_first: false }).collect();
+    by_order(left, right, order).then_with(|| by_order(left, right, &all))
+}
+
+fn by_order(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let of = |left: &ScalarValue, right: &ScalarValue, descending: bool, nulls_first: bool| match (
         left.is_null(),
@@ -333,9 +343,26 @@ fn compare(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
             if descending { ordering.reverse() } else { ordering }
         }
     };
-    let by_order = order.iter().map(|key| of(&left[key.column], &right[key.column], key.descending, key.nulls_first));
-    let by_all = left.iter().zip(right).map(|(left, right)| of(left, right, false, false));
-    by_order.chain(by_all).find(|ordering| *ordering != Equal).unwrap_or(Equal)
+    let mut keys = order.iter().map(|key| of(&left[key.column], &right[key.column], key.descending, key.nulls_first));
+    keys.find(|ordering| *ordering != Equal).unwrap_or(Equal)
+}
+
+fn top_ranks(group: &[(Row, i64)], order: &[SortKey], limit: u64, dense: bool) -> Vec<(Row, i64)> {
+    let mut sorted = group.to_vec();
+    sorted.sort_by(|left, right| by_order(&left.0, &right.0, order));
+    let mut kept: Vec<(Row, i64)> = Vec::new();
+    let (mut rank, mut seen) = (1, 0);
+    for (row, count) in sorted {
+        if kept.last().is_some_and(|last| by_order(&last.0, &row, order).is_ne()) {
+            rank = if dense { rank + 1 } else { seen + 1 };
+        }
+        if rank > limit {
+            break;
+        }
+        seen += count as u64;
+        kept.push((row, count));
+    }
+    kept
 }
 
 fn window(mut group: Vec<(Row, i64)>, schema: &SchemaRef, calls: &[Expr]) -> Vec<(Row, i64)> {

@@ -180,7 +180,8 @@ impl Generator {
         let name = &column.name;
         let partition: Vec<&str> =
             (0..self.random.below(3)).map(|_| self.random.pick(scope).name.as_str()).collect::<Vec<_>>();
-        let partition = if partition.is_empty() { String::new() } else { format!("PARTITION BY {}", partition.join(", ")) };
+        let partition =
+            if partition.is_empty() { String::new() } else { format!("PARTITION BY {}", partition.join(", ")) };
         let direction = |random: &mut Random| random.pick(&["", "", " DESC", " NULLS FIRST"]).to_string();
         let some = format!("{}{}", self.random.pick(scope).name, direction(&mut self.random));
         let all: Vec<String> =
@@ -227,7 +228,8 @@ impl Generator {
             }
             10 => {
                 let (aggregate, of) = self.window_aggregate(scope);
-                let groups = self.random.pick(&["1 PRECEDING AND 1 FOLLOWING", "2 PRECEDING AND 1 PRECEDING"]).to_string();
+                let groups =
+                    self.random.pick(&["1 PRECEDING AND 1 FOLLOWING", "2 PRECEDING AND 1 PRECEDING"]).to_string();
                 (format!("{aggregate} OVER ({partition} ORDER BY {some} GROUPS BETWEEN {groups})"), of)
             }
             _ => {

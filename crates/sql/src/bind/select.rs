@@ -13,7 +13,7 @@ use super::Binder;
 use super::aggregate::{holds_aggregate, holds_window};
 use super::build::{internal, project};
 use super::expr::{At, Clause, Inside, column_name, span_of};
-use super::query::{Output, OutputColumn, Tail, limit, narrowed, sort, sort_key};
+use super::query::{Output, OutputColumn, Tail, narrowed, sort_key};
 use super::scope::{Env, Scope, fold};
 use crate::cast::{CastContext, cast};
 use crate::operators::equality_key;
@@ -122,7 +122,7 @@ impl Binder<'_> {
             Some(ast::Distinct::All) | None => {}
         }
         let keys = sort_keys(&order, &output.columns, &hidden)?;
-        let plan = limit(sort(output.plan, keys), tail.skip, tail.fetch);
+        let plan = self.cut(output.plan, keys, tail)?;
         let wanted = output.columns.iter().map(|column| column.typed.expr.clone()).collect();
         Ok(Output { plan: narrowed(plan, wanted)?, columns: output.columns })
     }

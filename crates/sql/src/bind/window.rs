@@ -8,6 +8,7 @@ pub(crate) mod ties;
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
 use datafusion::functions_window::{cume_dist, lead_lag, nth_value, ntile, rank, row_number};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
@@ -19,7 +20,7 @@ use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
 
 use super::Binder;
-use super::build::{any_expr, internal, replace};
+use super::build::{any_expr, filter, internal, replace};
 use super::expr::{At, Clause, Inside};
 use super::function::constant_integer;
 use super::query::sort_key;
@@ -337,6 +338,50 @@ impl Binder<'_> {
                 replace(taken, |expr| calls.iter().position(|call| call == expr).map(|index| columns[index].clone()))?;
         }
         Ok(plan)
+    }
+}
+
+impl Binder<'_> {
+    /// The rows of `plan` after the first `skip`, up to the `fetch`th of them by `order` and all that tie with it: those
+    /// whose rank is at most `skip + fetch`.
+    pub(crate) fn first_with_ties(
+        &self,
+        plan: LogicalPlan,
+        order: Vec<SortExpr>,
+        skip: Option<Expr>,
+        fetch: Expr,
+    ) -> Result<LogicalPlan, PgError> {
+        let call = |udf: Arc<WindowUDF>, order_by: Vec<SortExpr>| {
+            self.named(Expr::WindowFunction(Box::new(WindowFunction {
+                fun: WindowFunctionDefinition::WindowUDF(udf),
+                params: WindowFunctionParams {
+                    args: Vec::new(),
+                    partition_by: Vec::new(),
+                    order_by,
+                    window_frame: WindowFrame::new(Some(true)),
+                    filter: None,
+                    null_treatment: None,
+                    distinct: false,
+                },
+            })))
+        };
+        let number = |column| datafusion::logical_expr::cast(Expr::Column(column), DataType::Int64);
+        let all = plan.schema().columns();
+        let (rank, place) = call(rank::rank_udwf(), order.clone());
+        let mut rows = window(plan, vec![rank])?;
+        let mut last = fetch.clone();
+        if let Some(skip) = skip {
+            let (counted, at) = call(row_number::row_number_udwf(), ties::extended(order, &[], &all));
+            rows = filter(window(rows, vec![counted])?, number(at).gt(skip.clone()))?;
+            last = match (&skip, &last) {
+                (
+                    Expr::Literal(ScalarValue::Int64(Some(skip)), _),
+                    Expr::Literal(ScalarValue::Int64(Some(last)), _),
+                ) => lit(skip.saturating_add(*last)),
+                _ => skip + last,
+            };
+        }
+        filter(rows, number(place).lt_eq(last).and(fetch.gt(lit(0i64))))
     }
 }
 

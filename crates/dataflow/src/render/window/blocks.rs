@@ -72,7 +72,10 @@ impl Blocks {
 
     /// The ranks of a stretch of blocks.
     pub(super) fn ranks(&self, blocks: Range<usize>) -> Ranks {
-        Ranks { start: self.blocks[blocks.start].first_rank, end: self.blocks.get(blocks.end).map(|end| end.first_rank) }
+        Ranks {
+            start: self.blocks[blocks.start].first_rank,
+            end: self.blocks.get(blocks.end).map(|end| end.first_rank),
+        }
     }
 
     /// What `touched` blocks become that now have `rows`, each those of its range.

@@ -12,9 +12,9 @@ use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Accumulator, Expr, WindowFrameUnits};
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{Accumulator, Expr, WindowFrameUnits};
 use datafusion::physical_expr::window::{PlainAggregateWindowExpr, WindowExpr};
 use datafusion::physical_planner::create_window_expr_with_name;
 use plan::dataflow_plan::{Node, SortKey, longest_order};
@@ -231,7 +231,8 @@ impl Call {
         };
         let mut values = Vec::with_capacity(row_count);
         for peers in steps {
-            let mut rows: Vec<ArrayRef> = arguments.iter().map(|column| column.slice(peers.start, peers.len())).collect();
+            let mut rows: Vec<ArrayRef> =
+                arguments.iter().map(|column| column.slice(peers.start, peers.len())).collect();
             if let Some(filter) = &filter {
                 let kept = filter.slice(peers.start, peers.len());
                 for column in &mut rows {
