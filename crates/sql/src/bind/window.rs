@@ -9,7 +9,7 @@ pub(crate) mod ties;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::ScalarValue;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::functions_window::{cume_dist, lead_lag, nth_value, ntile, rank, row_number};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
@@ -29,6 +29,7 @@ use crate::cast::{CastContext, cast, common_type};
 use crate::functions::is_aggregate;
 use crate::operators::equality_key;
 use crate::typed::TypedExpr;
+use ties::Definite;
 
 /// A windowing error, `42P20`.
 pub(crate) const WINDOWING_ERROR: SqlState = SqlState("42P20");
@@ -313,24 +314,44 @@ impl Binder<'_> {
         if calls.is_empty() {
             return Ok(plan);
         }
-        let ties = self.tie_columns(&plan, scope, exprs);
+        let ties = self.ties(&plan, scope, exprs);
         let mut ready = calls.clone();
         plan = self.resolve_subqueries(plan, &mut ready.iter_mut().collect::<Vec<_>>())?;
         let mut columns = Vec::new();
-        let mut nodes: Vec<(Vec<Expr>, Vec<SortExpr>, Vec<Expr>)> = Vec::new();
+        let mut nodes: Vec<Vec<(Definite, Column)>> = Vec::new();
         for call in ready {
             let Expr::WindowFunction(function) = call else { continue };
-            let function = ties::definite(*function, &ties);
-            let (partition, order) = (function.params.partition_by.clone(), function.params.order_by.clone());
-            let (named, column) = self.named(Expr::WindowFunction(Box::new(function)));
-            columns.push(Expr::Column(column));
-            match nodes.iter_mut().find(|node| node.0 == partition && node.1 == order) {
-                Some(node) => node.2.push(named),
-                None => nodes.push((partition, order, vec![named])),
+            let definite = ties::definite(*function, &ties.columns);
+            let column = Column::new_unqualified(self.fresh("c"));
+            columns.push(Expr::Column(column.clone()));
+            let shares = |node: &&mut Vec<(Definite, Column)>| {
+                node.first().is_some_and(|(first, _)| {
+                    let (left, right) = (&first.call.params, &definite.call.params);
+                    first.positional == definite.positional
+                        && left.partition_by == right.partition_by
+                        && left.order_by == right.order_by
+                })
+            };
+            match nodes.iter_mut().find(shares) {
+                Some(node) => node.push((definite, column)),
+                None => nodes.push(vec![(definite, column)]),
             }
         }
-        for (_, _, calls) in nodes {
-            plan = window(plan, calls)?;
+        let mut numbers: Vec<Column> = Vec::new();
+        for node in nodes {
+            let mut named = Vec::new();
+            let mut own = Vec::new();
+            for (Definite { mut call, positional }, column) in node {
+                if positional {
+                    call.params.order_by = ties::extended(call.params.order_by, &[], &numbers);
+                    own.push(column.clone());
+                }
+                named.push(Expr::WindowFunction(Box::new(call)).alias(column.name));
+            }
+            plan = window(plan, named)?;
+            if !ties.unique {
+                numbers.extend(own);
+            }
         }
         for expr in exprs.iter_mut() {
             let taken = std::mem::take(&mut **expr);

@@ -20,18 +20,33 @@ use crate::bind::Binder;
 use crate::bind::build::columns_in;
 use crate::bind::scope::Scope;
 
+/// Columns that tell rows apart.
+pub(super) struct Ties {
+    pub(super) columns: Vec<Column>,
+    /// Whether no two rows agree on them. If not, those that do are alike, until a window has numbered them: windows that
+    /// come after it order by its numbers too.
+    pub(super) unique: bool,
+}
+
+/// A call of which rows that tie cannot change the answer.
+pub(super) struct Definite {
+    pub(super) call: WindowFunction,
+    /// Whether the value depends on the row's position, so that rows which agree on all columns have different ones.
+    pub(super) positional: bool,
+}
+
 impl Binder<'_> {
     /// Columns of `plan` that tell its rows apart as far as `exprs` can see. `scope` is what FROM gave, if the rows of
     /// `plan` are still its rows.
-    pub(super) fn tie_columns(&self, plan: &LogicalPlan, scope: Option<&Scope>, exprs: &[&mut Expr]) -> Vec<Column> {
-        if let Some(key) = scope.and_then(|scope| key_of(plan, scope)) {
-            return key;
+    pub(super) fn ties(&self, plan: &LogicalPlan, scope: Option<&Scope>, exprs: &[&mut Expr]) -> Ties {
+        if let Some(columns) = scope.and_then(|scope| key_of(plan, scope)) {
+            return Ties { columns, unique: true };
         }
         let read: Vec<Column> = exprs.iter().flat_map(|expr| self.columns_read(expr)).collect();
         // In the plan's order, which does not depend on how the query is written.
         let columns = plan.schema().columns().into_iter().zip(plan.schema().fields());
         let orderable = columns.filter(|(_, field)| *field.data_type() != DataType::Null).map(|(column, _)| column);
-        orderable.filter(|column| read.contains(column)).collect()
+        Ties { columns: orderable.filter(|column| read.contains(column)).collect(), unique: false }
     }
 }
 
@@ -63,24 +78,29 @@ pub(crate) fn extended(order: Vec<SortExpr>, partition: &[Expr], ties: &[Column]
     order.into_iter().chain(further).collect()
 }
 
-/// The same call, of which rows that tie cannot change the answer.
-pub(super) fn definite(call: WindowFunction, ties: &[Column]) -> WindowFunction {
+/// The same call, made definite.
+pub(super) fn definite(call: WindowFunction, ties: &[Column]) -> Definite {
     let name = call.fun.name().to_lowercase();
     let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
     match name.as_str() {
         "row_number" | "ntile" | "lag" | "lead" => by_position(call, ties, WindowFrame::new(Some(true))),
-        "rank" | "dense_rank" | "percent_rank" | "cume_dist" => call,
+        "rank" | "dense_rank" | "percent_rank" | "cume_dist" => by_peers(call),
         "first_value" | "last_value" | "nth_value" if !is_aggregate => value_of_frame(call, &name, ties),
         _ => aggregate(call, &name, ties),
     }
 }
 
 /// Rows are told apart by their positions alone.
-fn by_position(mut call: WindowFunction, ties: &[Column], frame: WindowFrame) -> WindowFunction {
+fn by_position(mut call: WindowFunction, ties: &[Column], frame: WindowFrame) -> Definite {
     let params = &mut call.params;
     params.order_by = extended(std::mem::take(&mut params.order_by), &params.partition_by, ties);
     params.window_frame = frame;
-    call
+    Definite { call, positional: true }
+}
+
+/// Rows that tie have one value.
+fn by_peers(call: WindowFunction) -> Definite {
+    Definite { call, positional: false }
 }
 
 fn whole() -> WindowFrame {
@@ -95,7 +115,7 @@ fn ends_at_last(frame: &WindowFrame) -> bool {
     matches!(&frame.end_bound, WindowFrameBound::Following(value) if value.is_null())
 }
 
-fn aggregate(mut call: WindowFunction, name: &str, ties: &[Column]) -> WindowFunction {
+fn aggregate(mut call: WindowFunction, name: &str, ties: &[Column]) -> Definite {
     let frame = &call.params.window_frame;
     let is_whole = starts_at_first(frame) && ends_at_last(frame);
     let keeps_order = matches!(name, "array_agg" | "string_agg");
@@ -104,17 +124,17 @@ fn aggregate(mut call: WindowFunction, name: &str, ties: &[Column]) -> WindowFun
         (true, false) => {
             call.params.order_by = Vec::new();
             call.params.window_frame = whole();
-            call
+            by_peers(call)
         }
         _ if frame.units == WindowFrameUnits::Rows => {
             let frame = frame.clone();
             by_position(call, ties, frame)
         }
-        _ => call,
+        _ => by_peers(call),
     }
 }
 
-fn value_of_frame(mut call: WindowFunction, name: &str, ties: &[Column]) -> WindowFunction {
+fn value_of_frame(mut call: WindowFunction, name: &str, ties: &[Column]) -> Definite {
     let frame = call.params.window_frame.clone();
     let (from_first, to_last) = (starts_at_first(&frame), ends_at_last(&frame));
     let unbounded = || ScalarValue::UInt64(None);
@@ -124,10 +144,13 @@ fn value_of_frame(mut call: WindowFunction, name: &str, ties: &[Column]) -> Wind
     if call.params.order_by.is_empty() || (from_first && to_last) {
         return by_position(call, ties, whole());
     }
-    if name == "first_value" && from_first {
+    // A frame that has the row itself is never empty.
+    let to_here = !matches!(frame.end_bound, WindowFrameBound::Preceding(_));
+    let from_here = !matches!(frame.start_bound, WindowFrameBound::Following(_));
+    if name == "first_value" && from_first && to_here {
         return by_position(call, ties, WindowFrame::new(Some(true)));
     }
-    if name == "last_value" && to_last {
+    if name == "last_value" && to_last && from_here {
         let end = WindowFrameBound::Following(unbounded());
         return by_position(
             call,
@@ -149,5 +172,5 @@ fn value_of_frame(mut call: WindowFunction, name: &str, ties: &[Column]) -> Wind
     call.fun =
         WindowFunctionDefinition::WindowUDF(Arc::new(WindowUDF::new_from_impl(FrameValue::new(which, args.len()))));
     call.params.args = args;
-    call
+    by_peers(call)
 }
