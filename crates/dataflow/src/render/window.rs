@@ -391,13 +391,11 @@ impl Evaluated {
         let mut differ = BooleanArray::from(vec![false; before.len()]);
         for values in &self.values {
             let (before, after) = (take_rows(values, &before), take_rows(values, &after));
-            let found = match values.data_type().is_nested() {
-                // Arrow compares no lists.
-                true => BooleanArray::from_iter(
-                    (0..before.len()).map(|row| Some(compare_values(&before, row, &after, row, false, false).is_ne())),
-                ),
-                false => distinct(&before, &after).expect("two columns of one type"),
-            };
+            // Arrow compares no lists.
+            let found = distinct(&before, &after).unwrap_or_else(|_| {
+                let differ = |row| compare_values(&before, row, &after, row, false, false).is_ne();
+                BooleanArray::from_iter((0..before.len()).map(|row| Some(differ(row))))
+            });
             differ = or(&differ, &found).expect("masks of one length");
         }
         let mut of_both = differ.iter();

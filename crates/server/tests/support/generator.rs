@@ -156,8 +156,12 @@ impl Generator {
             list.push(format!("{} AS c{}", column.name, list.len()));
             types.push(column.of);
         }
+        // One for all calls that number rows: rows that are equal get numbers of their own, and two orders of them would
+        // have to be matched.
+        let all: Vec<String> = scope.iter().map(|column| format!("{}{}", column.name, self.direction())).collect();
+        let numbering = format!("{} ORDER BY {}", self.partition(scope), all.join(", "));
         for _ in 0..self.random.below(3) + 1 {
-            let (text, of) = self.window_call(scope);
+            let (text, of) = self.window_call(scope, &numbering);
             list.push(format!("{text} AS c{}", list.len()));
             types.push(of);
         }
@@ -175,18 +179,11 @@ impl Generator {
 
     /// A window function whose answer does not depend on the order of rows that tie: where positions count, the order is by
     /// all columns.
-    fn window_call(&mut self, scope: &[Column]) -> (String, Type) {
+    fn window_call(&mut self, scope: &[Column], numbering: &str) -> (String, Type) {
         let column = self.random.pick(scope).clone();
         let name = &column.name;
-        let partition: Vec<&str> =
-            (0..self.random.below(3)).map(|_| self.random.pick(scope).name.as_str()).collect::<Vec<_>>();
-        let partition =
-            if partition.is_empty() { String::new() } else { format!("PARTITION BY {}", partition.join(", ")) };
-        let direction = |random: &mut Random| random.pick(&["", "", " DESC", " NULLS FIRST"]).to_string();
-        let some = format!("{}{}", self.random.pick(scope).name, direction(&mut self.random));
-        let all: Vec<String> =
-            scope.iter().map(|column| format!("{}{}", column.name, direction(&mut self.random))).collect();
-        let all = all.join(", ");
+        let partition = self.partition(scope);
+        let some = format!("{}{}", self.random.pick(scope).name, self.direction());
         let small = self.random.below(3) + 1;
         let rows = self
             .random
@@ -199,19 +196,19 @@ impl Generator {
                 "3 PRECEDING AND 1 PRECEDING",
             ])
             .to_string();
-        let by_rows = format!("({partition} ORDER BY {all} ROWS BETWEEN {rows})");
+        let by_rows = format!("({numbering} ROWS BETWEEN {rows})");
         match self.random.below(12) {
-            0 => (format!("row_number() OVER ({partition} ORDER BY {all})"), Type::Bigint),
+            0 => (format!("row_number() OVER ({numbering})"), Type::Bigint),
             1 => (format!("rank() OVER ({partition} ORDER BY {some})"), Type::Bigint),
             2 => (format!("dense_rank() OVER ({partition} ORDER BY {some})"), Type::Bigint),
             3 => {
                 let function = self.random.pick(&["percent_rank", "cume_dist"]).to_string();
                 (format!("({function}() OVER ({partition} ORDER BY {some}) > 0.4)"), Type::Bool)
             }
-            4 => (format!("ntile({}) OVER ({partition} ORDER BY {all})", small + 1), Type::Int),
+            4 => (format!("ntile({}) OVER ({numbering})", small + 1), Type::Int),
             5 => {
                 let function = self.random.pick(&["lag", "lead"]).to_string();
-                (format!("{function}({name}, {small}) OVER ({partition} ORDER BY {all})"), column.of)
+                (format!("{function}({name}, {small}) OVER ({numbering})"), column.of)
             }
             6 => {
                 let function = self.random.pick(&["first_value", "last_value"]).to_string();
@@ -237,6 +234,17 @@ impl Generator {
                 (format!("{aggregate} OVER ({partition} ORDER BY {some})"), of)
             }
         }
+    }
+
+    fn partition(&mut self, scope: &[Column]) -> String {
+        let columns: Vec<String> = (0..self.random.below(3)).map(|_| self.random.pick(scope).name.clone()).collect();
+        if columns.is_empty() { String::new() } else { format!("PARTITION BY {}", columns.join(", ")) }
+    }
+
+    fn direction(&mut self) -> &'static str {
+        const DIRECTIONS: [&str; 4] = ["", "", " DESC", " NULLS FIRST"];
+        let direction: &&str = self.random.pick(&DIRECTIONS);
+        direction
     }
 
     /// An aggregate that a window takes: without DISTINCT.
