@@ -322,6 +322,12 @@ impl Binder<'_> {
         for call in ready {
             let Expr::WindowFunction(function) = call else { continue };
             let definite = ties::definite(*function, &ties.columns);
+            // Calls that were written differently may have become one; DataFusion fails over two equal ones.
+            let known = nodes.iter().flatten().find(|(known, _)| known.call == definite.call);
+            if let Some((_, column)) = known {
+                columns.push(Expr::Column(column.clone()));
+                continue;
+            }
             let column = Column::new_unqualified(self.fresh("c"));
             columns.push(Expr::Column(column.clone()));
             let shares = |node: &&mut Vec<(Definite, Column)>| {
