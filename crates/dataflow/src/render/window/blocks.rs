@@ -57,7 +57,8 @@ pub(super) struct Change {
 impl Blocks {
     /// The blocks of a partition's rows, in order of rank; None if they would be a single one.
     pub(super) fn new(functions: &Functions, batches: &[Batch], rows: &[Live]) -> Result<Option<Blocks>, PgError> {
-        let mut blocks = cut(functions, batches, rows, &[0..rows.len()])?.remove(0);
+        let all = 0..rows.len();
+        let mut blocks = cut(functions, batches, rows, std::slice::from_ref(&all))?.remove(0);
         if let Some(first) = blocks.first_mut() {
             first.first_rank = 0;
         }

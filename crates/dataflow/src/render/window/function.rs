@@ -221,13 +221,12 @@ impl Call {
         let arguments = self.expr.evaluate_args(batch)?;
         let filter = self.filter.map(|column| prep_null_mask_filter(batch.column(column).as_boolean()));
         let row_count = batch.num_rows();
-        let steps = match self.expr.get_window_frame().units {
+        let order: Vec<ArrayRef> = self.expr.order_by_columns(batch)?.into_iter().map(|column| column.values).collect();
+        let steps: Vec<Range<usize>> = match self.expr.get_window_frame().units {
             WindowFrameUnits::Rows => (0..row_count).map(|row| row..row + 1).collect(),
-            _ => {
-                let order: Vec<ArrayRef> =
-                    self.expr.order_by_columns(batch)?.into_iter().map(|column| column.values).collect();
-                if order.is_empty() { vec![0..row_count] } else { partition(&order)?.ranges() }
-            }
+            // Without an order all rows are peers.
+            _ if order.is_empty() => std::iter::once(0..row_count).collect(),
+            _ => partition(&order)?.ranges(),
         };
         let mut values = Vec::with_capacity(row_count);
         for peers in steps {
