@@ -47,6 +47,30 @@ impl Position {
     }
 }
 
+impl Position {
+    /// The first row at or after this one, which is of `key`, with at least that rank, or of another key.
+    pub(crate) fn seek_rank(&mut self, chunks: &[ArrowChunk], key: u64, rank: u64) {
+        let before = |chunk: &ArrowChunk, row: usize| (chunk.key_hash(row), chunk.rank(row)) < (key, rank);
+        let Some(chunk) = chunks.get(self.chunk) else { return };
+        if !before(chunk, chunk.row_count() - 1) {
+            self.row = first_not(self.row, chunk.row_count(), |row| before(chunk, row));
+            return;
+        }
+        self.chunk = gallop(chunks, self.chunk + 1, |chunk| before(chunk, chunk.row_count() - 1));
+        self.row = chunks.get(self.chunk).map_or(0, |chunk| first_not(0, chunk.row_count(), |row| before(chunk, row)));
+    }
+}
+
+/// The first of `start..end` that is not `before`, which holds up to some point; `end` if all are.
+fn first_not(start: usize, end: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (start, end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
 /// Several batches read side by side.
 pub(crate) struct Cursor {
     pub(crate) batches: Vec<Batch>,

@@ -22,6 +22,7 @@ mod reduce;
 mod single_row;
 mod top_k;
 mod unnest;
+mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -128,12 +129,16 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
             }
             Operator::Arrange { input, key } => check_columns(&plan.nodes[*input], key)?,
-            Operator::TopK { input, key, order, .. } => {
+            Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 check_columns(&plan.nodes[*input], key)?;
                 check_columns(&plan.nodes[*input], &order.iter().map(|sort| sort.column).collect::<Vec<_>>())?;
             }
             Operator::SingleRow { input, key } => check_columns(&plan.nodes[*input], key)?,
             Operator::Collate { inputs, key_count } => collate::check(plan, inputs, *key_count, node)?,
+            Operator::Window { input, key, calls } => {
+                check_columns(&plan.nodes[*input], key)?;
+                window::Functions::new(&plan.nodes[*input], calls, node)?;
+            }
             Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
             _ => {}
         }
@@ -250,6 +255,19 @@ impl<'scope> Renderer<'_, 'scope> {
                 }
                 let arranged = self.arrange(rows, id, "TopK");
                 self.stateful(arranged, &format!("TopK {id}"), Box::new(logic))
+            }
+            Operator::TopRanks { input, key, order, limit, dense } => {
+                let rows = top_k::rank(self.collection(*input)?, key.clone(), order.first().cloned(), false);
+                let logic = top_k::TopK::ranks(key.clone(), order.clone(), *limit, *dense);
+                let arranged = self.arrange(rows, id, "TopRanks");
+                self.stateful(arranged, &format!("TopRanks {id}"), Box::new(logic))
+            }
+            Operator::Window { input, key, calls } => {
+                let functions = window::Functions::new(&plan.nodes[*input], calls, node)?;
+                let logic = window::Window::new(key.clone(), functions, format!("Window {id}"));
+                let rows = top_k::rank(self.collection(*input)?, key.clone(), logic.first_sort_key(), false);
+                let arranged = self.arrange(rows, id, "Window");
+                self.stateful(arranged, &format!("Window {id}"), Box::new(logic))
             }
             Operator::Distinct { input } => self.counted(id, *input, "Distinct", |count| i64::from(count > 0))?,
             Operator::Threshold { input } => self.counted(id, *input, "Threshold", |count| count.max(0))?,

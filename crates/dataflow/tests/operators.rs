@@ -11,7 +11,9 @@ use arrow::record_batch::RecordBatch;
 use dataflow::arrange::flatten;
 use dataflow::render::render;
 use dataflow::updates::{ErrorRow, Updates};
-use datafusion::logical_expr::{Expr, lit};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit};
 use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
 use rand::rngs::StdRng;
@@ -590,6 +592,209 @@ fn top_k_in_every_order() {
                     |inputs, _| top_k_model(inputs, &order, offset, limit),
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn top_ranks_keep_ties() {
+    for (limit, dense) in [(1, false), (3, false), (1, true), (2, true)] {
+        for order in [vec![1], vec![1, 2], vec![2]] {
+            let kinds = "iit";
+            let key_of = |row: &Row| order.iter().map(|column| row[*column].clone()).collect::<Vec<_>>();
+            check(
+                |plan| {
+                    let input = plan.source(0, kinds);
+                    // NULLs first, as the model's values order.
+                    let order =
+                        order.iter().map(|column| SortKey { column: *column, descending: false, nulls_first: true });
+                    plan.add(Operator::TopRanks { input, key: vec![0], order: order.collect(), limit, dense }, kinds);
+                },
+                &[kinds],
+                |inputs| {
+                    bag(groups(&inputs[0], &[0]).into_values().flat_map(|rows| {
+                        let rank = |row: &Row| {
+                            let before = rows.iter().filter(|other| key_of(&other.0) < key_of(row));
+                            match dense {
+                                true => before
+                                    .map(|other| key_of(&other.0))
+                                    .collect::<std::collections::BTreeSet<_>>()
+                                    .len(),
+                                false => before.map(|other| other.1 as usize).sum(),
+                            }
+                        };
+                        rows.iter().filter(|(row, _)| (rank(row) as u64) < limit).cloned().collect::<Vec<_>>()
+                    }))
+                },
+            );
+        }
+    }
+}
+
+/// A window call over columns.
+fn window_call(fun: WindowFunctionDefinition, args: Vec<Expr>, order: &[usize], frame: WindowFrame) -> Expr {
+    Expr::WindowFunction(Box::new(WindowFunction {
+        fun,
+        params: WindowFunctionParams {
+            args,
+            partition_by: Vec::new(),
+            order_by: order.iter().map(|index| column(*index).sort(true, false)).collect(),
+            window_frame: frame,
+            filter: None,
+            null_treatment: None,
+            distinct: false,
+        },
+    }))
+}
+
+/// A window function, and what it gives for row `index` of a sorted partition.
+type WindowCase = (Expr, fn(&[Row], usize) -> Value);
+
+fn int(value: &Value) -> Option<i64> {
+    match value {
+        Int(value) => Some(*value),
+        _ => None,
+    }
+}
+
+fn sum_of(rows: &[Row]) -> Value {
+    let values: Vec<i64> = rows.iter().filter_map(|row| int(&row[1])).collect();
+    if values.is_empty() { Null } else { Int(values.iter().sum()) }
+}
+
+/// Whether two rows tie by the first column of the order.
+fn peers(left: &Row, right: &Row) -> bool {
+    left[1] == right[1]
+}
+
+fn window_cases() -> Vec<WindowCase> {
+    use datafusion::functions_aggregate::{min_max::max_udaf, sum::sum_udaf};
+    use datafusion::functions_window::{lead_lag, nth_value, ntile, rank, row_number};
+    let udf = WindowFunctionDefinition::WindowUDF;
+    let aggregate = WindowFunctionDefinition::AggregateUDF;
+    let count = |count: u64| ScalarValue::UInt64(Some(count));
+    let rows = |start, end| WindowFrame::new_bounds(WindowFrameUnits::Rows, start, end);
+    let running = || WindowFrame::new(Some(false));
+    let by_rows = || WindowFrame::new(Some(true));
+    let (some, all) = ([1], [1, 2]);
+    vec![
+        (window_call(udf(row_number::row_number_udwf()), vec![], &all, by_rows()), |_, at| Int(at as i64 + 1)),
+        (window_call(udf(rank::rank_udwf()), vec![], &some, running()), |rows, at| {
+            Int(rows.iter().position(|row| peers(row, &rows[at])).unwrap() as i64 + 1)
+        }),
+        (window_call(udf(rank::dense_rank_udwf()), vec![], &some, running()), |rows, at| {
+            let starts = (1..=at).filter(|index| !peers(&rows[index - 1], &rows[*index]));
+            Int(starts.count() as i64 + 1)
+        }),
+        (window_call(udf(ntile::ntile_udwf()), vec![lit(1i64)], &all, by_rows()), |_, _| Int(1)),
+        (window_call(udf(lead_lag::lag_udwf()), vec![column(1), lit(2i64)], &all, by_rows()), |rows, at| {
+            at.checked_sub(2).map_or(Null, |at| rows[at][1].clone())
+        }),
+        (window_call(udf(lead_lag::lead_udwf()), vec![column(1), lit(1i64)], &all, by_rows()), |rows, at| {
+            rows.get(at + 1).map_or(Null, |row| row[1].clone())
+        }),
+        (window_call(udf(nth_value::first_value_udwf()), vec![column(1)], &all, by_rows()), |rows, _| {
+            rows[0][1].clone()
+        }),
+        (window_call(udf(nth_value::nth_value_udwf()), vec![column(1), lit(3i64)], &all, by_rows()), |rows, at| {
+            if at < 2 { Null } else { rows[2][1].clone() }
+        }),
+        (
+            window_call(
+                aggregate(sum_udaf()),
+                vec![column(1)],
+                &all,
+                rows(WindowFrameBound::Preceding(count(1)), WindowFrameBound::Following(count(2))),
+            ),
+            |rows, at| sum_of(&rows[at.saturating_sub(1)..(at + 3).min(rows.len())]),
+        ),
+        (window_call(aggregate(sum_udaf()), vec![column(1)], &all, by_rows()), |rows, at| sum_of(&rows[..=at])),
+        (window_call(aggregate(sum_udaf()), vec![column(1)], &some, running()), |rows, at| {
+            let end = (at..rows.len()).find(|index| !peers(&rows[at], &rows[*index])).unwrap_or(rows.len());
+            sum_of(&rows[..end])
+        }),
+        (window_call(aggregate(max_udaf()), vec![column(1)], &all, by_rows()), |rows, at| {
+            rows[..=at].iter().filter_map(|row| int(&row[1])).max().map_or(Null, Int)
+        }),
+    ]
+}
+
+fn window_model(inputs: &[Bag], key: &[usize], values: &[fn(&[Row], usize) -> Value]) -> Bag {
+    bag(groups(&inputs[0], key).into_values().flat_map(|rows| {
+        let mut all: Vec<Row> = rows.iter().flat_map(|(row, count)| vec![row.clone(); *count as usize]).collect();
+        // NULLs last.
+        let place = |value: &Value| (*value == Null, value.clone());
+        all.sort_by_key(|row| (place(&row[1]), place(&row[2])));
+        let with_values = |at: usize| {
+            let mut row = all[at].clone();
+            row.extend(values.iter().map(|value| value(&all, at)));
+            (row, 1)
+        };
+        (0..all.len()).map(with_values).collect::<Vec<_>>()
+    }))
+}
+
+/// Each function by itself, so that each is maintained in its own way, and all in one operator.
+#[test]
+fn window_functions_over_partitions() {
+    let cases = window_cases();
+    let mut runs: Vec<Vec<&WindowCase>> = cases.iter().map(|case| vec![case]).collect();
+    runs.push(cases.iter().collect());
+    for run in runs {
+        let kinds = format!("iit{}", "i".repeat(run.len()));
+        check(
+            |plan| {
+                let input = plan.source(0, "iit");
+                let calls = run.iter().map(|case| case.0.clone()).collect();
+                plan.add(Operator::Window { input, key: vec![0], calls }, &kinds);
+            },
+            &["iit"],
+            |inputs| window_model(inputs, &[0], &run.iter().map(|case| case.1).collect::<Vec<_>>()),
+        );
+    }
+}
+
+/// One partition of thousands of rows, changed a few rows at a time: what is evaluated is only a part of it.
+#[test]
+fn window_functions_over_a_large_partition() {
+    let cases = window_cases();
+    let mut runs: Vec<Vec<&WindowCase>> = cases.iter().map(|case| vec![case]).collect();
+    runs.push(cases.iter().collect());
+    // Without those that look at whole partitions.
+    let partial = |case: &&WindowCase| !["ntile", "nth_value"].iter().any(|name| case.0.to_string().starts_with(name));
+    runs.push(cases.iter().filter(partial).collect());
+    for (seed, run) in runs.into_iter().enumerate() {
+        for (workers, values) in [(1, 20_000), (2, 40)] {
+            let mut rng = StdRng::seed_from_u64(seed as u64);
+            let mut alive: Vec<Row> = Vec::new();
+            let mut updates = Vec::new();
+            for time in 1..TIMES {
+                // Many at first, then a few here and there, then nearly all leave.
+                let count = [2500, 3, 1, 40, 2, 1, 1, 10, 2000, 1, 2][time as usize - 1];
+                for _ in 0..count {
+                    if (time > 8 && rng.random_bool(0.99) || time > 1 && rng.random_bool(0.4)) && !alive.is_empty() {
+                        let row = alive.swap_remove(rng.random_range(0..alive.len()));
+                        updates.push((row, time, -1));
+                    }
+                    if time > 8 && rng.random_bool(0.99) {
+                        continue;
+                    }
+                    let order = if rng.random_bool(0.05) { Null } else { Int(rng.random_range(0..values)) };
+                    let row = vec![Int(1), order, Text(format!("{}", rng.random_range(0..3)))];
+                    alive.push(row.clone());
+                    updates.push((row, time, 1));
+                }
+            }
+            let feed: Feed = vec![updates];
+            let mut plan = Plan::new();
+            let input = plan.source(0, "iit");
+            let calls = run.iter().map(|case| case.0.clone()).collect();
+            let kinds = format!("iit{}", "i".repeat(run.len()));
+            plan.add(Operator::Window { input, key: vec![], calls }, &kinds);
+            let captured = crate::run(vec![plan.export(100, vec![0])], vec![types("iit")], feed.clone(), workers, 0);
+            let values: Vec<_> = run.iter().map(|case| case.1).collect();
+            let model = |inputs: &[Bag], _: &[(ErrorRow, Timestamp, Diff)]| window_model(inputs, &[], &values);
+            compare(&captured, &feed, model, 1, &format!("run {seed}, {workers} workers"));
         }
     }
 }

@@ -145,6 +145,29 @@ pub enum Operator {
         /// Rows kept; None is all after the offset.
         limit: Option<u64>,
     },
+    /// The rows of each group whose rank in an order is at most a limit; rows that are equal in order have one rank.
+    TopRanks {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns; none at all is one group.
+        key: Vec<usize>,
+        /// The order.
+        order: Vec<SortKey>,
+        /// The greatest rank kept.
+        limit: u64,
+        /// Whether ranks are counted without gaps, as `dense_rank` does.
+        dense: bool,
+    },
+    /// Window functions over the partitions of its input. Output: the input's columns, then one column a call.
+    Window {
+        /// The rows.
+        input: NodeId,
+        /// The columns that make the partitions; none at all is one partition.
+        key: Vec<usize>,
+        /// Window calls over columns and literals, without a partition of their own. The orders of all of them are
+        /// beginnings of the longest.
+        calls: Vec<Expr>,
+    },
     /// Puts the aggregates of one grouping side by side: the first input says which groups exist, each other input has
     /// at most one row a group, NULLs standing in where it has none. Output: key, then each input's further columns.
     Collate {
@@ -196,6 +219,21 @@ pub struct SortKey {
     pub nulls_first: bool,
 }
 
+/// The order of one window call; nothing for what is no call.
+pub fn window_order(call: &Expr) -> Vec<SortKey> {
+    let Expr::WindowFunction(call) = call else { return Vec::new() };
+    let keys = call.params.order_by.iter().filter_map(|sort| {
+        let column = crate::expression::position(&sort.expr)?;
+        Some(SortKey { column, descending: !sort.asc, nulls_first: sort.nulls_first })
+    });
+    keys.collect()
+}
+
+/// The order that the rows of a partition have while `calls` are evaluated: the longest of theirs.
+pub fn longest_order(calls: &[Expr]) -> Vec<SortKey> {
+    calls.iter().map(window_order).max_by_key(Vec::len).unwrap_or_default()
+}
+
 /// The expression for column `index` of an input.
 pub fn column(index: usize) -> Expr {
     Expr::Column(Column::new_unqualified(column_name(index)))
@@ -227,6 +265,8 @@ impl Operator {
             | Operator::Arrange { input, .. }
             | Operator::Reduce { input, .. }
             | Operator::TopK { input, .. }
+            | Operator::TopRanks { input, .. }
+            | Operator::Window { input, .. }
             | Operator::Distinct { input }
             | Operator::Threshold { input }
             | Operator::SingleRow { input, .. } => vec![*input],
@@ -245,6 +285,8 @@ impl Operator {
             | Operator::Arrange { input, .. }
             | Operator::Reduce { input, .. }
             | Operator::TopK { input, .. }
+            | Operator::TopRanks { input, .. }
+            | Operator::Window { input, .. }
             | Operator::Distinct { input }
             | Operator::Threshold { input }
             | Operator::SingleRow { input, .. } => vec![input],

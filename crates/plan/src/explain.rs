@@ -12,10 +12,11 @@
 
 use std::fmt::Write;
 
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 use repr::ObjectId;
 
-use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, SortKey};
+use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, SortKey, longest_order};
+use crate::reach::{Reach, reach};
 use crate::share::Fingerprint;
 
 /// The plans as text, each under a headline, relations under the names that `names` gives. An arrangement that another
@@ -123,6 +124,17 @@ impl Printing<'_> {
                 let offset = if *offset > 0 { format!(" offset {offset}") } else { String::new() };
                 format!("TopK by {} order {order}{limit}{offset}", columns(key))
             }
+            Operator::TopRanks { key, order, limit, dense, .. } => {
+                let order: Vec<String> = order.iter().map(sort_key).collect();
+                let (order, dense) = (order.join(", "), if *dense { "dense " } else { "" });
+                format!("TopRanks by {} order {order} {dense}rank <= {limit}", columns(key))
+            }
+            Operator::Window { key, calls, .. } => {
+                let order: Vec<String> = longest_order(calls).iter().map(sort_key).collect();
+                let order = if order.is_empty() { String::new() } else { format!(" order {}", order.join(", ")) };
+                let calls: Vec<String> = calls.iter().map(window_call).collect();
+                format!("Window by {}{order}: {}", columns(key), calls.join(", "))
+            }
             Operator::Collate { key_count, .. } => {
                 format!("Collate by {}", columns(&(0..*key_count).collect::<Vec<_>>()))
             }
@@ -153,6 +165,15 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
             (true, Some(limit)) => format!("the first {} rows a group; O(1) a row", offset.saturating_add(*limit)),
             _ => "all rows, ordered in the group; O(log n) a row".to_string(),
         },
+        Operator::TopRanks { .. } => "all rows, ordered in the group; O(log n) a row".to_string(),
+        Operator::Window { calls, .. } => {
+            let costs = match calls.iter().map(reach).max_by_key(|reach| breadth(*reach)) {
+                Some(Reach::Near { .. }) => "a change costs its neighbours",
+                Some(Reach::Running(_)) => "a change costs the rows from it on whose values change",
+                _ => "a change costs its partition",
+            };
+            format!("all rows, ordered in the partition; {costs}")
+        }
         Operator::Collate { .. } => "its inputs' groups; O(1) a changed group".to_string(),
         Operator::Distinct { .. } | Operator::Threshold { .. } => "multiplicities; O(1) a row".to_string(),
         Operator::SingleRow { .. } => "one row a group; O(1) a row".to_string(),
@@ -164,6 +185,14 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         | Operator::Union { .. }
         | Operator::Negate { .. } => return None,
     })
+}
+
+fn breadth(reach: Reach) -> usize {
+    match reach {
+        Reach::Near { .. } => 0,
+        Reach::Running(_) => 1,
+        Reach::Whole => 2,
+    }
 }
 
 fn columns(columns: &[usize]) -> String {
@@ -192,6 +221,24 @@ fn aggregate(aggregate: &Aggregate) -> String {
     let argument = aggregate.argument.map_or("*".to_string(), |index| format!("#{index}"));
     let filter = aggregate.filter.map(|index| format!(" filter (where #{index})")).unwrap_or_default();
     format!("{}({argument}){filter}", aggregate.function)
+}
+
+/// The frame is said only of functions that look at it.
+fn window_call(call: &Expr) -> String {
+    let Expr::WindowFunction(call) = call else { return call.human_display().to_string() };
+    let params = &call.params;
+    let name = call.fun.name();
+    let arguments: Vec<String> = params.args.iter().map(|argument| argument.human_display().to_string()).collect();
+    let filter = params.filter.as_ref().map(|filter| format!(" filter (where {})", filter.human_display()));
+    let frame = &params.window_frame;
+    let is_framed = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_))
+        || matches!(name, "first_value" | "last_value" | "nth_value");
+    let frame = if is_framed {
+        format!(" {} between {} and {}", frame.units, frame.start_bound, frame.end_bound).to_lowercase()
+    } else {
+        String::new()
+    };
+    format!("{name}({}){}{frame}", arguments.join(", "), filter.unwrap_or_default())
 }
 
 fn sort_key(key: &SortKey) -> String {

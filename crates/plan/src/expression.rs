@@ -3,21 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::dataflow_plan::column;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, ScalarValue};
-use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{Case, Cast, Expr, ExprSchemable, expr};
 use repr::{PgError, SqlState};
-use std::sync::Arc;
-
-use arrow::datatypes::Field;
-
-use crate::dataflow_plan::column;
-
-/// The name of the placeholder that stands for a row number nobody keeps.
-const ROW_NUMBER: &str = "row_number";
 
 /// `expr` over the columns of `schemas` side by side, without aliases.
 ///
@@ -53,7 +45,7 @@ fn check(expr: &Expr) -> Result<(), PgError> {
             Expr::AggregateFunction(call) => {
                 Err(PgError::unsupported(format!("the aggregate function {} in this place", call.func.name())))
             }
-            Expr::WindowFunction(_) => Err(window_functions()),
+            Expr::WindowFunction(_) => Err(PgError::unsupported("a window function in this place")),
             Expr::GroupingSet(_) => Err(PgError::unsupported("GROUPING SETS in a materialized view")),
             Expr::Unnest(_) => Err(PgError::unsupported("a set-returning function in this place")),
             Expr::HigherOrderFunction(_) | Expr::Lambda(_) | Expr::LambdaVariable(_) => {
@@ -72,13 +64,6 @@ fn check(expr: &Expr) -> Result<(), PgError> {
         Ok(if found.is_ok() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
     });
     found.and(walked.map(|_| ()).map_err(internal))
-}
-
-/// The error for windows outside the top-k form.
-pub(crate) fn window_functions() -> PgError {
-    PgError::unsupported("window functions in a materialized view").with_hint(
-        "A filter row_number() OVER (PARTITION BY .. ORDER BY ..) <= k around the window function is supported.",
-    )
 }
 
 /// `expr` with each column `#i` replaced by `replacement(i)`.
@@ -194,26 +179,9 @@ pub(crate) fn cast(expr: Expr, from: &DataType, to: &DataType) -> Expr {
     }
 }
 
-/// Stands for a window function's row number in rows of which only the first few are kept. It cannot be evaluated: a
-/// plan that still holds one after pruning is refused by [`reject_row_numbers`].
-pub(crate) fn row_number(data_type: &DataType) -> Expr {
-    let field = Arc::new(Field::new(ROW_NUMBER, data_type.clone(), true));
-    Expr::Placeholder(Placeholder::new_with_field(ROW_NUMBER.to_string(), Some(field)))
-}
-
-/// Errors: `0A000` if `expr` reads a [`row_number`].
-pub(crate) fn reject_row_numbers(expr: &Expr) -> Result<(), PgError> {
-    let found = expr.exists(|expr| Ok(matches!(expr, Expr::Placeholder(_)))).map_err(internal)?;
-    match found {
-        false => Ok(()),
-        true => Err(PgError::unsupported("a row number as a column of a materialized view")
-            .with_hint("Use row_number() only in the filter, or keep one row a partition.")),
-    }
-}
-
 /// Whether evaluating it again costs nothing.
 pub(crate) fn is_trivial(expr: &Expr) -> bool {
-    matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) || position(expr).is_some()
+    matches!(expr, Expr::Literal(..)) || position(expr).is_some()
 }
 
 /// The aggregate call inside aliases.

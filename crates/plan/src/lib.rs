@@ -15,6 +15,7 @@ mod graph;
 mod lower;
 mod properties;
 mod prune;
+pub mod reach;
 mod share;
 
 pub use dataflow_plan::{Aggregate, DataflowPlan, Export, Node, NodeId, Operator, SortKey};

@@ -9,6 +9,7 @@ mod join;
 mod set;
 mod top_k;
 mod window;
+mod window_filter;
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan, Unnest,
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
 
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, column, positional_schema};
-use crate::expression::{all_columns, conjuncts, internal, null, reject_row_numbers, resolve};
+use crate::expression::{all_columns, conjuncts, internal, null, resolve};
 use crate::graph::Graph;
 use crate::prune::prune;
 use crate::share::{self, SharedArrangement};
@@ -61,7 +62,6 @@ pub fn lower(
     let (graph, root) = prune(&lowering.graph, root, &HashMap::new())?;
     let (mut plans, replacements) = share::share(&graph, root, context)?;
     let (mut graph, root) = prune(&graph, root, &replacements)?;
-    reject_unevaluable(&graph)?;
     let export = export(&mut graph, root)?;
     plans.push(DataflowPlan { id, name: name.to_string(), nodes: graph.nodes, export });
     Ok(plans)
@@ -144,15 +144,6 @@ fn export(graph: &mut Graph, root: NodeId) -> Result<Export, PgError> {
     })
 }
 
-fn reject_unevaluable(graph: &Graph) -> Result<(), PgError> {
-    for node in &graph.nodes {
-        if let Operator::Map { filter, columns, .. } | Operator::Join { filter, columns, .. } = &node.operator {
-            filter.iter().chain(columns).try_for_each(reject_row_numbers)?;
-        }
-    }
-    Ok(())
-}
-
 /// The graph under construction, and the relations its leaves are.
 struct Lowering<'a> {
     graph: Graph,
@@ -165,7 +156,7 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => self.filter(filter),
-            LogicalPlan::Window(_) => Err(crate::expression::window_functions()),
+            LogicalPlan::Window(window) => self.window(window),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Sort(sort) => self.sort(sort),
             LogicalPlan::Join(join) => self.join(join),

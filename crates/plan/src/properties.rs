@@ -42,11 +42,17 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         Operator::Negate { input }
         | Operator::Arrange { input, .. }
         | Operator::TopK { input, .. }
+        | Operator::TopRanks { input, .. }
         | Operator::Distinct { input }
         | Operator::Threshold { input }
         | Operator::SingleRow { input, .. } => Ok(nodes[*input].schema.clone()),
         Operator::Join { left, right, columns, .. } => {
             projected(columns, &positional_schema(types(*left).into_iter().chain(types(*right))))
+        }
+        Operator::Window { input, calls, .. } => {
+            let values =
+                calls.iter().map(|call| type_of(call, &nodes[*input].schema)).collect::<Result<Vec<_>, _>>()?;
+            Ok(positional_schema(types(*input).into_iter().chain(values)))
         }
         Operator::Reduce { input, key, aggregates } => {
             let input = types(*input);
@@ -94,6 +100,7 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
             keys = nodes[*input].keys.clone();
             add_key(&mut keys, (0..nodes[*input].schema.fields().len()).collect());
         }
+        Operator::TopRanks { input, .. } | Operator::Window { input, .. } => keys = nodes[*input].keys.clone(),
         // A subset of the rows, whatever made them.
         Operator::Threshold { input } => keys = nodes[*input].keys.clone(),
         Operator::SingleRow { input, key } => {
@@ -167,6 +174,7 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
         // A change of a group replaces its row.
         Operator::Reduce { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
+        Operator::TopRanks { .. } | Operator::Window { .. } => false,
         Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

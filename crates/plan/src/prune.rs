@@ -106,9 +106,25 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
                 let read = read.flat_map(|aggregate| aggregate.argument.into_iter().chain(aggregate.filter));
                 ask(*input, &mut key.iter().copied().chain(read));
             }
-            Operator::TopK { input, key, order, .. } => {
+            Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 let order = order.iter().map(|order| order.column);
                 ask(*input, &mut demand.chain(key.iter().copied()).chain(order));
+            }
+            Operator::Window { input, key, calls } => {
+                let width = graph.width(*input);
+                let mut reads = BTreeSet::new();
+                for index in demand {
+                    match index.checked_sub(width) {
+                        None => {
+                            reads.insert(index);
+                        }
+                        Some(call) => {
+                            reads.extend(key);
+                            add_positions(&calls[call], &mut reads);
+                        }
+                    }
+                }
+                ask(*input, &mut reads.into_iter());
             }
             Operator::Collate { inputs, key_count } => {
                 for (index, input) in inputs.iter().enumerate() {
@@ -207,17 +223,16 @@ impl Pruning<'_> {
             }
             Operator::Reduce { input, key, aggregates } => self.rebuild_reduce(id, *input, key, aggregates),
             Operator::TopK { input, key, order, offset, limit } => {
-                let ordered: Vec<usize> = order.iter().map(|order| order.column).collect();
-                let kept = union_of(&union_of(&demand, key), &ordered);
-                let input = self.narrow(*input, &kept)?;
-                let key = places_in(&kept, key)?;
-                let order = order
-                    .iter()
-                    .map(|order| Ok(SortKey { column: place_in(&kept, order.column)?, ..order.clone() }))
-                    .collect::<Result<_, PgError>>()?;
+                let (kept, input, key, order) = self.narrow_ordered(&demand, *input, key, order)?;
                 let node = self.new.add(Operator::TopK { input, key, order, offset: *offset, limit: *limit })?;
                 Ok(Rebuilt { node, columns: places(width, &kept) })
             }
+            Operator::TopRanks { input, key, order, limit, dense } => {
+                let (kept, input, key, order) = self.narrow_ordered(&demand, *input, key, order)?;
+                let node = self.new.add(Operator::TopRanks { input, key, order, limit: *limit, dense: *dense })?;
+                Ok(Rebuilt { node, columns: places(width, &kept) })
+            }
+            Operator::Window { input, key, calls } => self.rebuild_window(id, *input, key, calls),
             Operator::Collate { inputs, key_count } => self.rebuild_collate(id, inputs, *key_count),
             Operator::Distinct { input } => {
                 let all: Vec<usize> = (0..width).collect();
@@ -327,6 +342,49 @@ impl Pruning<'_> {
         let key = key.iter().map(|index| place(*index)).collect::<Result<_, _>>()?;
         let node = self.new.add(Operator::Reduce { input: below.node, key, aggregates })?;
         Ok(Rebuilt { node, columns: places(width, &kept) })
+    }
+
+    /// An input of `demand`, a key and an order, and where those are in it; the columns it keeps come first.
+    fn narrow_ordered(
+        &mut self,
+        demand: &[usize],
+        input: NodeId,
+        key: &[usize],
+        order: &[SortKey],
+    ) -> Result<(Vec<usize>, NodeId, Vec<usize>, Vec<SortKey>), PgError> {
+        let ordered: Vec<usize> = order.iter().map(|order| order.column).collect();
+        let kept = union_of(&union_of(demand, key), &ordered);
+        let input = self.narrow(input, &kept)?;
+        let key = places_in(&kept, key)?;
+        let order = order
+            .iter()
+            .map(|order| Ok(SortKey { column: place_in(&kept, order.column)?, ..order.clone() }))
+            .collect::<Result<_, PgError>>()?;
+        Ok((kept, input, key, order))
+    }
+
+    /// Without the calls nobody reads; the input itself where that is all of them.
+    fn rebuild_window(&mut self, id: NodeId, input: NodeId, key: &[usize], calls: &[Expr]) -> Result<Rebuilt, PgError> {
+        let width = self.old.width(input);
+        let demand = self.demand(id);
+        let read: Vec<usize> = demand.iter().filter_map(|index| index.checked_sub(width)).collect();
+        let mut kept: BTreeSet<usize> = demand.into_iter().filter(|index| *index < width).collect();
+        if !read.is_empty() {
+            kept.extend(key);
+            read.iter().for_each(|call| add_positions(&calls[*call], &mut kept));
+        }
+        let kept: Vec<usize> = kept.into_iter().collect();
+        let below = Rebuilt { node: self.narrow(input, &kept)?, columns: places(width, &kept) };
+        let mut columns = below.columns.clone();
+        columns.extend(places(calls.len(), &read).into_iter().map(|place| place.map(|place| kept.len() + place)));
+        if read.is_empty() {
+            return Ok(Rebuilt { node: below.node, columns });
+        }
+        let calls: Vec<Expr> = read.iter().map(|call| calls[*call].clone()).collect();
+        let calls = moved(&calls, &below)?;
+        let key = places_in(&kept, key)?;
+        let node = self.new.add(Operator::Window { input: below.node, key, calls })?;
+        Ok(Rebuilt { node, columns })
     }
 
     /// Without the inputs of which only the key would be left, but for the first, which says what groups there are.

@@ -182,6 +182,15 @@ impl Iterator for GroupWalk<'_> {
     }
 }
 
+/// A stretch of ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ranks {
+    /// The first.
+    pub(crate) start: u64,
+    /// The first behind it, if there is one.
+    pub(crate) end: Option<u64>,
+}
+
 /// One group that a batch changes.
 pub(crate) struct ChangedGroup<'a> {
     /// The prior batches, and the new one last.
@@ -210,6 +219,31 @@ impl<'a> ChangedGroup<'a> {
             key: self.key,
             until: until.unwrap_or(0),
         }
+    }
+
+    /// Those of [`ChangedGroup::rows`] whose ranks lie in `ranks`.
+    pub(crate) fn rows_between(&self, until: Option<Timestamp>, ranks: Ranks) -> impl Iterator<Item = Live> {
+        let mut walk = self.rows(until);
+        for (batch, position) in &mut walk.at {
+            position.seek_rank(&self.batches[*batch as usize].chunks, self.hash, ranks.start);
+        }
+        walk.take_while(move |live| ranks.end.is_none_or(|end| live.rank < end))
+    }
+
+    /// The ranks of the rows that the batch changes at `time`, ascending; perhaps also of rows that share the key's hash.
+    pub(crate) fn ranks_changed(&self, time: Timestamp, as_of: Timestamp) -> Vec<u64> {
+        let Some((novel, (_, start))) = self.batches.last().zip(self.starts.last()) else { return Vec::new() };
+        let mut at = *start;
+        let mut ranks = Vec::new();
+        while at.key(&novel.chunks) == Some(self.hash) {
+            let chunk = &novel.chunks[at.chunk];
+            let rank = chunk.rank(at.row);
+            if chunk.time(at.row).max(as_of) == time && ranks.last() != Some(&rank) {
+                ranks.push(rank);
+            }
+            at.step(&novel.chunks);
+        }
+        ranks
     }
 
     /// Whether the group had no row of any count before the batch.

@@ -200,12 +200,30 @@ pub(crate) struct TopK {
     offset: u64,
     /// One past the last row kept.
     end: u64,
+    counting: Counting,
+}
+
+/// What is counted up to the end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counting {
+    Rows,
+    /// Rows, and those that are equal to the last one in order come too.
+    Ranks,
+    /// Groups of rows that are equal in order.
+    DenseRanks,
 }
 
 impl TopK {
     /// Rows `offset..offset + limit` of each group.
     pub(crate) fn new(key: Vec<usize>, order: Vec<SortKey>, offset: u64, limit: Option<u64>) -> TopK {
-        TopK { key, order, offset, end: limit.map_or(u64::MAX, |limit| offset.saturating_add(limit)) }
+        let end = limit.map_or(u64::MAX, |limit| offset.saturating_add(limit));
+        TopK { key, order, offset, end, counting: Counting::Rows }
+    }
+
+    /// Rows of each group whose rank is at most `limit`.
+    pub(crate) fn ranks(key: Vec<usize>, order: Vec<SortKey>, limit: u64, dense: bool) -> TopK {
+        let counting = if dense { Counting::DenseRanks } else { Counting::Ranks };
+        TopK { key, order, offset: 0, end: limit, counting }
     }
 
     /// The rows that come out as of a time, each with the copies that do, in order of (rank, hash).
@@ -235,6 +253,10 @@ impl TopK {
             {
                 if next.rank == first.rank { block.push(next) } else { carried = Some(next) }
             }
+            if self.counting != Counting::Rows {
+                self.first_ranks(group.batches, &mut block, &mut seen, &mut kept);
+                continue;
+            }
             let total: u64 = block.iter().map(|live| live.count as u64).sum();
             let inside = seen >= offset && seen.saturating_add(total) <= self.end;
             if !inside && block.len() > 1 {
@@ -252,14 +274,40 @@ impl TopK {
         kept
     }
 
-    /// The exact order: the sort columns, then all columns ascending, then the hash.
-    fn compare(&self, batches: &[Batch], left: &Live, right: &Live) -> Ordering {
+    /// Keeps the rows of `block`, which are all of one rank, up to the end, group by group of those equal in order.
+    fn first_ranks(&self, batches: &[Batch], block: &mut Few, seen: &mut u64, kept: &mut Few) {
+        block.sort_by(|left, right| self.compare_order(batches, left, right));
+        let mut start = 0;
+        while start < block.len() && *seen < self.end {
+            let is_peer = |live: &&Live| self.compare_order(batches, &block[start], live).is_eq();
+            let peers = block[start..].iter().take_while(is_peer).count();
+            let peers = &block[start..start + peers];
+            kept.extend_from_slice(peers);
+            *seen = seen.saturating_add(match self.counting {
+                Counting::DenseRanks => 1,
+                _ => peers.iter().map(|live| live.count as u64).sum(),
+            });
+            start += peers.len();
+        }
+    }
+
+    /// By the sort columns.
+    fn compare_order(&self, batches: &[Batch], left: &Live, right: &Live) -> Ordering {
         for sort in &self.order {
             let ((a, i), (b, j)) = (left.place.value(batches, sort.column), right.place.value(batches, sort.column));
             let order = compare_values(a, i, b, j, sort.descending, sort.nulls_first);
             if order.is_ne() {
                 return order;
             }
+        }
+        Ordering::Equal
+    }
+
+    /// The exact order: the sort columns, then all columns ascending, then the hash.
+    fn compare(&self, batches: &[Batch], left: &Live, right: &Live) -> Ordering {
+        let order = self.compare_order(batches, left, right);
+        if order.is_ne() {
+            return order;
         }
         for column in 0..left.place.chunk(batches).column_count() {
             let ((a, i), (b, j)) = (left.place.value(batches, column), right.place.value(batches, column));

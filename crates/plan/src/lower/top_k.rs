@@ -91,6 +91,33 @@ impl Lowering<'_> {
             return self.graph.constant(nothing);
         }
         let width = self.graph.width(input);
+        let (extended, key, order) = self.ordered(input, key, order)?;
+        let top = self.graph.add(Operator::TopK { input: extended, key, order, offset, limit })?;
+        self.graph.project(top, &(0..width).collect::<Vec<_>>())
+    }
+
+    /// The rows of each group whose rank by `order` is at most `limit`; columns as those of `input`.
+    pub(super) fn top_ranks(
+        &mut self,
+        input: NodeId,
+        key: &[Expr],
+        order: Vec<Order>,
+        limit: u64,
+        dense: bool,
+    ) -> Result<NodeId, PgError> {
+        let width = self.graph.width(input);
+        let (extended, key, order) = self.ordered(input, key, order)?;
+        let top = self.graph.add(Operator::TopRanks { input: extended, key, order, limit, dense })?;
+        self.graph.project(top, &(0..width).collect::<Vec<_>>())
+    }
+
+    /// `input` with columns for key and order, and which these are.
+    fn ordered(
+        &mut self,
+        input: NodeId,
+        key: &[Expr],
+        order: Vec<Order>,
+    ) -> Result<(NodeId, Vec<usize>, Vec<SortKey>), PgError> {
         let not_literal = |expr: &&Expr| !matches!(expr, Expr::Literal(..));
         let key: Vec<Expr> = key.iter().filter(not_literal).cloned().collect();
         let exprs: Vec<Expr> = key.iter().cloned().chain(order.iter().map(|order| order.expr.clone())).collect();
@@ -106,9 +133,7 @@ impl Lowering<'_> {
                 });
             }
         }
-        let top =
-            self.graph.add(Operator::TopK { input: extended, key: key.to_vec(), order: sort_keys, offset, limit })?;
-        self.graph.project(top, &(0..width).collect::<Vec<_>>())
+        Ok((extended, key.to_vec(), sort_keys))
     }
 }
 

@@ -12,6 +12,8 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_planner::create_window_expr_with_name;
+use plan::dataflow_plan::longest_order;
 use plan::{Aggregate, DataflowPlan, Node, Operator, SortKey};
 use repr::ObjectId;
 
@@ -136,6 +138,17 @@ impl Interpreter {
                 for (_, mut group) in groups(&outputs[*input], key) {
                     group.sort_by(|left, right| compare(&left.0, &right.0, order));
                     rows.extend(slice(group, *offset, *limit));
+                }
+                rows
+            }
+            Operator::TopRanks { input, key, order, limit, dense } => {
+                let groups = groups(&outputs[*input], key);
+                groups.into_iter().flat_map(|(_, group)| top_ranks(&group, order, *limit, *dense)).collect()
+            }
+            Operator::Window { input, key, calls } => {
+                let mut rows = Vec::new();
+                for (_, group) in groups(&outputs[*input], key) {
+                    rows.extend(window(group, schema(*input), calls));
                 }
                 rows
             }
@@ -299,6 +312,12 @@ fn finish(aggregate: &Aggregate, group: &[(Row, i64)]) -> ScalarValue {
 }
 
 fn compare(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
+    let all: Vec<SortKey> =
+        (0..left.len()).map(|column| SortKey { column, descending: false, nulls_first: false }).collect();
+    by_order(left, right, order).then_with(|| by_order(left, right, &all))
+}
+
+fn by_order(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
     use std::cmp::Ordering::{Equal, Greater, Less};
     let of = |left: &ScalarValue, right: &ScalarValue, descending: bool, nulls_first: bool| match (
         left.is_null(),
@@ -324,9 +343,42 @@ fn compare(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
             if descending { ordering.reverse() } else { ordering }
         }
     };
-    let by_order = order.iter().map(|key| of(&left[key.column], &right[key.column], key.descending, key.nulls_first));
-    let by_all = left.iter().zip(right).map(|(left, right)| of(left, right, false, false));
-    by_order.chain(by_all).find(|ordering| *ordering != Equal).unwrap_or(Equal)
+    let mut keys = order.iter().map(|key| of(&left[key.column], &right[key.column], key.descending, key.nulls_first));
+    keys.find(|ordering| *ordering != Equal).unwrap_or(Equal)
+}
+
+fn top_ranks(group: &[(Row, i64)], order: &[SortKey], limit: u64, dense: bool) -> Vec<(Row, i64)> {
+    let mut sorted = group.to_vec();
+    sorted.sort_by(|left, right| by_order(&left.0, &right.0, order));
+    let mut kept: Vec<(Row, i64)> = Vec::new();
+    let (mut rank, mut seen) = (1, 0);
+    for (row, count) in sorted {
+        if kept.last().is_some_and(|last| by_order(&last.0, &row, order).is_ne()) {
+            rank = if dense { rank + 1 } else { seen + 1 };
+        }
+        if rank > limit {
+            break;
+        }
+        seen += count as u64;
+        kept.push((row, count));
+    }
+    kept
+}
+
+fn window(mut group: Vec<(Row, i64)>, schema: &SchemaRef, calls: &[Expr]) -> Vec<(Row, i64)> {
+    group.sort_by(|left, right| compare(&left.0, &right.0, &longest_order(calls)));
+    let copies = group.into_iter().flat_map(|(row, count)| vec![(row, 1); count as usize]);
+    let mut rows: Vec<(Row, i64)> = copies.collect();
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
+    let batch = batch(&rows, schema);
+    for call in calls {
+        let call = create_window_expr_with_name(call, "w", &df_schema, &ExecutionProps::new(), &Default::default());
+        let values = call.unwrap().evaluate(&batch).unwrap();
+        for (index, (row, _)) in rows.iter_mut().enumerate() {
+            row.push(ScalarValue::try_from_array(&values, index).unwrap());
+        }
+    }
+    rows
 }
 
 fn slice(group: Vec<(Row, i64)>, offset: u64, limit: Option<u64>) -> Vec<(Row, i64)> {

@@ -110,7 +110,9 @@ impl Generator {
             conditions.push(self.comparison(&scope, outer));
         }
         let filter = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        if outer.is_empty() && self.random.chance(45) {
+        if outer.is_empty() && self.random.chance(25) {
+            self.windowed(from, filter, &scope)
+        } else if outer.is_empty() && self.random.chance(45) {
             self.grouped(from, filter, &scope)
         } else {
             self.plain(from, filter, &scope)
@@ -143,6 +145,116 @@ impl Generator {
         let group = if keys.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
         let having = if self.random.chance(20) { " HAVING count(*) > 1" } else { "" };
         (format!("SELECT {} FROM {from}{filter}{group}{having}", list.join(", ")), types)
+    }
+
+    /// Window functions beside columns; sometimes only the rows with small numbers.
+    fn windowed(&mut self, from: String, filter: String, scope: &[Column]) -> (String, Vec<Type>) {
+        let mut types = Vec::new();
+        let mut list = Vec::new();
+        for _ in 0..self.random.below(3) + 1 {
+            let column = self.random.pick(scope).clone();
+            list.push(format!("{} AS c{}", column.name, list.len()));
+            types.push(column.of);
+        }
+        // One for all calls that number rows: rows that are equal get numbers of their own, and two orders of them would
+        // have to be matched.
+        let all: Vec<String> = scope.iter().map(|column| format!("{}{}", column.name, self.direction())).collect();
+        let numbering = format!("{} ORDER BY {}", self.partition(scope), all.join(", "));
+        for _ in 0..self.random.below(3) + 1 {
+            let (text, of) = self.window_call(scope, &numbering);
+            list.push(format!("{text} AS c{}", list.len()));
+            types.push(of);
+        }
+        let query = format!("SELECT {} FROM {from}{filter}", list.join(", "));
+        match types.last() {
+            Some(Type::Bigint) if self.random.chance(40) => {
+                let alias = format!("x{}", self.aliases);
+                self.aliases += 1;
+                let (last, bound) = (types.len() - 1, self.random.below(4));
+                (format!("SELECT {alias}.* FROM ({query}) AS {alias} WHERE {alias}.c{last} <= {bound}"), types)
+            }
+            _ => (query, types),
+        }
+    }
+
+    /// A window function whose answer does not depend on the order of rows that tie: where positions count, the order is by
+    /// all columns.
+    fn window_call(&mut self, scope: &[Column], numbering: &str) -> (String, Type) {
+        let column = self.random.pick(scope).clone();
+        let name = &column.name;
+        let partition = self.partition(scope);
+        let some = format!("{}{}", self.random.pick(scope).name, self.direction());
+        let small = self.random.below(3) + 1;
+        let rows = self
+            .random
+            .pick(&[
+                "UNBOUNDED PRECEDING AND CURRENT ROW",
+                "1 PRECEDING AND 1 FOLLOWING",
+                "2 PRECEDING AND CURRENT ROW",
+                "CURRENT ROW AND UNBOUNDED FOLLOWING",
+                "1 FOLLOWING AND 2 FOLLOWING",
+                "3 PRECEDING AND 1 PRECEDING",
+            ])
+            .to_string();
+        let by_rows = format!("({numbering} ROWS BETWEEN {rows})");
+        match self.random.below(12) {
+            0 => (format!("row_number() OVER ({numbering})"), Type::Bigint),
+            1 => (format!("rank() OVER ({partition} ORDER BY {some})"), Type::Bigint),
+            2 => (format!("dense_rank() OVER ({partition} ORDER BY {some})"), Type::Bigint),
+            3 => {
+                let function = self.random.pick(&["percent_rank", "cume_dist"]).to_string();
+                (format!("({function}() OVER ({partition} ORDER BY {some}) > 0.4)"), Type::Bool)
+            }
+            4 => (format!("ntile({}) OVER ({numbering})", small + 1), Type::Int),
+            5 => {
+                let function = self.random.pick(&["lag", "lead"]).to_string();
+                (format!("{function}({name}, {small}) OVER ({numbering})"), column.of)
+            }
+            6 => {
+                let function = self.random.pick(&["first_value", "last_value"]).to_string();
+                (format!("{function}({name}) OVER {by_rows}"), column.of)
+            }
+            7 => (format!("nth_value({name}, {small}) OVER {by_rows}"), column.of),
+            8 => {
+                let (aggregate, of) = self.window_aggregate(scope);
+                (format!("{aggregate} OVER ({partition})"), of)
+            }
+            9 => {
+                let (aggregate, of) = self.window_aggregate(scope);
+                (format!("{aggregate} OVER {by_rows}"), of)
+            }
+            10 => {
+                let (aggregate, of) = self.window_aggregate(scope);
+                let groups =
+                    self.random.pick(&["1 PRECEDING AND 1 FOLLOWING", "2 PRECEDING AND 1 PRECEDING"]).to_string();
+                (format!("{aggregate} OVER ({partition} ORDER BY {some} GROUPS BETWEEN {groups})"), of)
+            }
+            _ => {
+                let (aggregate, of) = self.window_aggregate(scope);
+                (format!("{aggregate} OVER ({partition} ORDER BY {some})"), of)
+            }
+        }
+    }
+
+    fn partition(&mut self, scope: &[Column]) -> String {
+        let columns: Vec<String> = (0..self.random.below(3)).map(|_| self.random.pick(scope).name.clone()).collect();
+        if columns.is_empty() { String::new() } else { format!("PARTITION BY {}", columns.join(", ")) }
+    }
+
+    fn direction(&mut self) -> &'static str {
+        const DIRECTIONS: [&str; 4] = ["", "", " DESC", " NULLS FIRST"];
+        let direction: &&str = self.random.pick(&DIRECTIONS);
+        direction
+    }
+
+    /// An aggregate that a window takes: without DISTINCT.
+    fn window_aggregate(&mut self, scope: &[Column]) -> (String, Type) {
+        loop {
+            let (aggregate, of) = self.aggregate(scope);
+            if !aggregate.contains("DISTINCT ") {
+                return (aggregate, of);
+            }
+        }
     }
 
     fn aggregate(&mut self, scope: &[Column]) -> (String, Type) {

@@ -602,14 +602,14 @@ impl Binder<'_> {
             let node = DistinctOn::try_new(keys.to_vec(), kept, Some(order), Arc::new(plan)).map_err(internal)?;
             return Ok(LogicalPlan::Distinct(Distinct::On(node)));
         }
-        let ordered = !order.is_empty();
+        let order = super::window::ties::extended(order, keys, &plan.schema().columns());
         let call = WindowFunction {
             fun: WindowFunctionDefinition::WindowUDF(row_number_udwf()),
             params: WindowFunctionParams {
                 args: Vec::new(),
                 partition_by: keys.to_vec(),
                 order_by: order,
-                window_frame: WindowFrame::new(ordered.then_some(false)),
+                window_frame: WindowFrame::new(Some(true)),
                 filter: None,
                 null_treatment: None,
                 distinct: false,

@@ -81,6 +81,8 @@ pub(crate) struct Tail<'p> {
     pub(crate) order_by: &'p [ast::OrderByExpr],
     pub(crate) skip: Option<Expr>,
     pub(crate) fetch: Option<Expr>,
+    /// Whether rows that tie with the last one come too.
+    pub(crate) with_ties: bool,
 }
 
 impl Binder<'_> {
@@ -265,7 +267,12 @@ impl Binder<'_> {
             Some(_) => return Err(PgError::unsupported("ORDER BY ALL")),
         };
         let (skip, fetch) = self.bind_limits(query, env)?;
-        let tail = Tail { order_by, skip, fetch };
+        let with_ties = query.fetch.as_ref().is_some_and(|fetch| fetch.with_ties);
+        if with_ties && order_by.is_empty() {
+            let message = "WITH TIES cannot be specified without ORDER BY clause";
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, message));
+        }
+        let tail = Tail { order_by, skip, fetch, with_ties };
         match query.body.as_ref() {
             ast::SetExpr::Select(select) => self.bind_select(select, tail, env, keep_unknown),
             body => {
@@ -279,7 +286,7 @@ impl Binder<'_> {
     pub(crate) fn bind_set_expr(&self, body: &ast::SetExpr, env: &Env, keep_unknown: bool) -> Result<Output, PgError> {
         stacker::maybe_grow(256 * 1024, 4 * 1024 * 1024, || match body {
             ast::SetExpr::Select(select) => {
-                let tail = Tail { order_by: &[], skip: None, fetch: None };
+                let tail = Tail { order_by: &[], skip: None, fetch: None, with_ties: false };
                 self.bind_select(select, tail, env, keep_unknown)
             }
             ast::SetExpr::Query(query) => self.bind_query(query, env, keep_unknown),
@@ -326,8 +333,20 @@ impl Binder<'_> {
             };
             keys.push(sort_key(typed, &item.options)?);
         }
-        let plan = limit(sort(output.plan, keys), tail.skip, tail.fetch);
+        let plan = self.cut(output.plan, keys, tail)?;
         Ok(Output { plan, columns: output.columns })
+    }
+
+    /// The rows in order, cut as the tail says.
+    pub(crate) fn cut(&self, plan: LogicalPlan, keys: Vec<SortExpr>, tail: Tail) -> Result<LogicalPlan, PgError> {
+        match tail.fetch {
+            Some(fetch) if tail.with_ties => {
+                let kept = columns(&plan);
+                let plan = self.first_with_ties(plan, keys.clone(), tail.skip, fetch)?;
+                Ok(sort(narrowed(plan, kept)?, keys))
+            }
+            fetch => Ok(limit(sort(plan, keys), tail.skip, fetch)),
+        }
     }
 
     /// The output column that an item of ORDER BY, GROUP BY or DISTINCT ON means by its name or its position.
@@ -398,8 +417,8 @@ impl Binder<'_> {
         }
         let one = ast::Expr::value(ast::Value::Number("1".to_string(), false));
         if let Some(fetch) = &query.fetch {
-            if fetch.with_ties || fetch.percent {
-                return Err(PgError::unsupported("FETCH .. WITH TIES or PERCENT"));
+            if fetch.percent {
+                return Err(PgError::unsupported("FETCH .. PERCENT"));
             }
             if limit.is_some() {
                 return Err(PgError::new(SqlState::SYNTAX_ERROR, "multiple LIMIT clauses not allowed"));

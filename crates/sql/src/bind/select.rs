@@ -13,7 +13,7 @@ use super::Binder;
 use super::aggregate::{holds_aggregate, holds_window};
 use super::build::{internal, project};
 use super::expr::{At, Clause, Inside, column_name, span_of};
-use super::query::{Output, OutputColumn, Tail, limit, narrowed, sort, sort_key};
+use super::query::{Output, OutputColumn, Tail, narrowed, sort_key};
 use super::scope::{Env, Scope, fold};
 use crate::cast::{CastContext, cast};
 use crate::operators::equality_key;
@@ -81,7 +81,8 @@ impl Binder<'_> {
             order.push((target(&item.expr, Clause::OrderBy)?, item.options));
         }
 
-        if self.aggregated.replace(aggregated_around) || groups.is_some() || having.is_some() {
+        let grouped = self.aggregated.replace(aggregated_around) || groups.is_some() || having.is_some();
+        if grouped {
             let later = items.iter_mut().map(|item| &mut item.typed).chain(&mut hidden);
             let exprs = later.map(|typed| &mut typed.expr).chain(having.as_mut());
             plan = self.group(plan, &scope, groups.unwrap_or_default(), &mut exprs.collect::<Vec<_>>())?;
@@ -92,7 +93,7 @@ impl Binder<'_> {
         }
         let later = items.iter_mut().map(|item| &mut item.typed).chain(&mut hidden);
         let mut exprs: Vec<&mut Expr> = later.map(|typed| &mut typed.expr).collect();
-        plan = self.resolve_windows(plan, &mut exprs)?;
+        plan = self.resolve_windows(plan, (!grouped).then_some(&scope), &mut exprs)?;
         plan = self.resolve_subqueries(plan, &mut exprs)?;
 
         let mut projected = Vec::new();
@@ -121,7 +122,7 @@ impl Binder<'_> {
             Some(ast::Distinct::All) | None => {}
         }
         let keys = sort_keys(&order, &output.columns, &hidden)?;
-        let plan = limit(sort(output.plan, keys), tail.skip, tail.fetch);
+        let plan = self.cut(output.plan, keys, tail)?;
         let wanted = output.columns.iter().map(|column| column.typed.expr.clone()).collect();
         Ok(Output { plan: narrowed(plan, wanted)?, columns: output.columns })
     }

@@ -3,9 +3,13 @@
 //! A call stays in its expression as an `Expr::WindowFunction` until the stage after grouping, where each distinct call
 //! becomes a column. Calls with the same partition and order share a node.
 
+mod frame_value;
+pub(crate) mod ties;
+
 use std::sync::Arc;
 
-use datafusion::common::ScalarValue;
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::functions_window::{cume_dist, lead_lag, nth_value, ntile, rank, row_number};
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
@@ -16,15 +20,16 @@ use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
 
 use super::Binder;
-use super::build::{any_expr, internal, replace};
+use super::build::{any_expr, filter, internal, replace};
 use super::expr::{At, Clause, Inside};
 use super::function::constant_integer;
 use super::query::sort_key;
-use super::scope::fold;
+use super::scope::{Scope, fold};
 use crate::cast::{CastContext, cast, common_type};
 use crate::functions::is_aggregate;
 use crate::operators::equality_key;
 use crate::typed::TypedExpr;
+use ties::Definite;
 
 /// A windowing error, `42P20`.
 pub(crate) const WINDOWING_ERROR: SqlState = SqlState("42P20");
@@ -289,10 +294,12 @@ impl Binder<'_> {
         Ok(WindowFrame::new_bounds(units, start, end))
     }
 
-    /// Computes every window function within `exprs` as a column of `plan`, and puts the column in its place.
+    /// Computes every window function within `exprs` as a column of `plan`, and puts the column in its place. `scope` is
+    /// what FROM gave, if the rows of `plan` are still its rows.
     pub(crate) fn resolve_windows(
         &self,
         mut plan: LogicalPlan,
+        scope: Option<&Scope>,
         exprs: &mut [&mut Expr],
     ) -> Result<LogicalPlan, PgError> {
         let mut calls: Vec<Expr> = Vec::new();
@@ -307,22 +314,50 @@ impl Binder<'_> {
         if calls.is_empty() {
             return Ok(plan);
         }
+        let ties = self.ties(&plan, scope, exprs);
         let mut ready = calls.clone();
         plan = self.resolve_subqueries(plan, &mut ready.iter_mut().collect::<Vec<_>>())?;
         let mut columns = Vec::new();
-        let mut nodes: Vec<(Vec<Expr>, Vec<SortExpr>, Vec<Expr>)> = Vec::new();
+        let mut nodes: Vec<Vec<(Definite, Column)>> = Vec::new();
         for call in ready {
-            let Expr::WindowFunction(function) = &call else { continue };
-            let (partition, order) = (function.params.partition_by.clone(), function.params.order_by.clone());
-            let (named, column) = self.named(call);
-            columns.push(Expr::Column(column));
-            match nodes.iter_mut().find(|node| node.0 == partition && node.1 == order) {
-                Some(node) => node.2.push(named),
-                None => nodes.push((partition, order, vec![named])),
+            let Expr::WindowFunction(function) = call else { continue };
+            let definite = ties::definite(*function, &ties.columns);
+            // Calls that were written differently may have become one; DataFusion fails over two equal ones.
+            let known = nodes.iter().flatten().find(|(known, _)| known.call == definite.call);
+            if let Some((_, column)) = known {
+                columns.push(Expr::Column(column.clone()));
+                continue;
+            }
+            let column = Column::new_unqualified(self.fresh("c"));
+            columns.push(Expr::Column(column.clone()));
+            let shares = |node: &&mut Vec<(Definite, Column)>| {
+                node.first().is_some_and(|(first, _)| {
+                    let (left, right) = (&first.call.params, &definite.call.params);
+                    first.positional == definite.positional
+                        && left.partition_by == right.partition_by
+                        && left.order_by == right.order_by
+                })
+            };
+            match nodes.iter_mut().find(shares) {
+                Some(node) => node.push((definite, column)),
+                None => nodes.push(vec![(definite, column)]),
             }
         }
-        for (_, _, calls) in nodes {
-            plan = window(plan, calls)?;
+        let mut numbers: Vec<Column> = Vec::new();
+        for node in nodes {
+            let mut named = Vec::new();
+            let mut own = Vec::new();
+            for (Definite { mut call, positional }, column) in node {
+                if positional {
+                    call.params.order_by = ties::extended(call.params.order_by, &[], &numbers);
+                    own.push(column.clone());
+                }
+                named.push(Expr::WindowFunction(Box::new(call)).alias(column.name));
+            }
+            plan = window(plan, named)?;
+            if !ties.unique {
+                numbers.extend(own);
+            }
         }
         for expr in exprs.iter_mut() {
             let taken = std::mem::take(&mut **expr);
@@ -330,6 +365,50 @@ impl Binder<'_> {
                 replace(taken, |expr| calls.iter().position(|call| call == expr).map(|index| columns[index].clone()))?;
         }
         Ok(plan)
+    }
+}
+
+impl Binder<'_> {
+    /// The rows of `plan` after the first `skip`, up to the `fetch`th of them by `order` and all that tie with it: those
+    /// whose rank is at most `skip + fetch`.
+    pub(crate) fn first_with_ties(
+        &self,
+        plan: LogicalPlan,
+        order: Vec<SortExpr>,
+        skip: Option<Expr>,
+        fetch: Expr,
+    ) -> Result<LogicalPlan, PgError> {
+        let call = |udf: Arc<WindowUDF>, order_by: Vec<SortExpr>| {
+            self.named(Expr::WindowFunction(Box::new(WindowFunction {
+                fun: WindowFunctionDefinition::WindowUDF(udf),
+                params: WindowFunctionParams {
+                    args: Vec::new(),
+                    partition_by: Vec::new(),
+                    order_by,
+                    window_frame: WindowFrame::new(Some(true)),
+                    filter: None,
+                    null_treatment: None,
+                    distinct: false,
+                },
+            })))
+        };
+        let number = |column| datafusion::logical_expr::cast(Expr::Column(column), DataType::Int64);
+        let all = plan.schema().columns();
+        let (rank, place) = call(rank::rank_udwf(), order.clone());
+        let mut rows = window(plan, vec![rank])?;
+        let mut last = fetch.clone();
+        if let Some(skip) = skip {
+            let (counted, at) = call(row_number::row_number_udwf(), ties::extended(order, &[], &all));
+            rows = filter(window(rows, vec![counted])?, number(at).gt(skip.clone()))?;
+            last = match (&skip, &last) {
+                (
+                    Expr::Literal(ScalarValue::Int64(Some(skip)), _),
+                    Expr::Literal(ScalarValue::Int64(Some(last)), _),
+                ) => lit(skip.saturating_add(*last)),
+                _ => skip + last,
+            };
+        }
+        filter(rows, number(place).lt_eq(last).and(fetch.gt(lit(0i64))))
     }
 }
 
