@@ -15,6 +15,7 @@
 mod collate;
 mod constant;
 mod distinct;
+mod fold;
 mod group;
 mod join;
 mod map;
@@ -127,6 +128,10 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
             Operator::Reduce { input, key, aggregates } => {
                 reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
             }
+            Operator::Fold { input, key, calls } => {
+                check_columns(&plan.nodes[*input], key)?;
+                fold::FoldFunction::new(&plan.nodes[*input], node, key, calls)?;
+            }
             Operator::Arrange { input, key } => check_columns(&plan.nodes[*input], key)?,
             Operator::TopK { input, key, order, .. } => {
                 check_columns(&plan.nodes[*input], key)?;
@@ -235,6 +240,12 @@ impl<'scope> Renderer<'_, 'scope> {
                     &format!("Reduce {id}"),
                     Box::new(reduce::Reduce::new(function, format!("Reduce {id}"))),
                 )
+            }
+            Operator::Fold { input, key, calls } => {
+                let function = fold::FoldFunction::new(&plan.nodes[*input], node, key, calls)?;
+                let arranged = self.arrangement(*input, key)?;
+                let name = format!("Fold {id}");
+                self.stateful(arranged, &name, Box::new(fold::Fold::new(function, name.clone())))
             }
             Operator::TopK { input, key, order, offset, limit } => {
                 let append_only = plan.nodes[*input].append_only && limit.is_some();

@@ -1,28 +1,43 @@
 //! GROUP BY: accumulable aggregates into one `Reduce`, each MIN or MAX into a `TopK` of one, DISTINCT ones over a
 //! `Distinct`.
 //!
+//! Where one aggregate needs all of the group's rows, as `array_agg` does, a change costs the group anyway: then all of
+//! them are computed in one `Fold`, which keeps the rows and nothing else, and a group of which one aggregate fails has
+//! no row at all.
+//!
 //! Every part is made so that it has exactly one row for every group: a value that does not count (NULL, or FILTER not
 //! true) stays as NULL instead of being filtered out, sorts last for MIN and MAX, and adds nothing to a count or sum.
 //! So a single part is the answer by itself, and several are put side by side by `Collate`.
 
 use arrow::datatypes::DataType;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
 use repr::PgError;
 
 use super::{Lowering, batch, resolve_all};
 use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
-use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve};
+use crate::expression::{aggregate_call, all_columns, cast, internal, literal, only_where, resolve};
 use crate::graph::place;
 
 /// One aggregate call over positions of the input.
 struct Call {
     function: String,
-    /// None is `count(*)`.
+    /// None is `count(*)`, or a call that takes more than one: then only `whole` has them.
     argument: Option<Expr>,
     filter: Option<Expr>,
     distinct: bool,
     output: DataType,
+    /// The call itself, ORDER BY and all arguments included.
+    whole: AggregateFunction,
+}
+
+impl Call {
+    /// Whether nothing less than all rows of the group tells the answer.
+    fn needs_group(&self) -> bool {
+        let known = ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "single_value"];
+        !known.contains(&self.function.as_str())
+    }
 }
 
 /// Rows of key columns followed by some of the aggregates, one row a group.
@@ -48,7 +63,10 @@ impl Lowering<'_> {
             let keys = self.graph.map(input, Vec::new(), key)?;
             return self.graph.distinct(keys);
         }
-        let parts = self.parts(input, &key, &calls)?;
+        let parts = match calls.iter().any(Call::needs_group) {
+            true => vec![Part { node: self.fold(input, &key, &calls)?, calls: (0..calls.len()).collect() }],
+            false => self.parts(input, &key, &calls)?,
+        };
         let groups = self.side_by_side(parts, key.len(), &calls)?;
         if key.is_empty() { self.at_least_one_row(groups, &calls) } else { Ok(groups) }
     }
@@ -108,6 +126,28 @@ impl Lowering<'_> {
         self.graph.add(Operator::Reduce { input, key: key_positions, aggregates })
     }
 
+    /// Rows of the key and what the calls read, arranged by the key: views that want the same share them.
+    fn fold(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<NodeId, PgError> {
+        let mut columns: Vec<Expr> = Vec::new();
+        let key: Vec<usize> = key.iter().map(|expr| place(&mut columns, expr.clone())).collect();
+        let mut moved = |expr: &mut Expr| {
+            if !matches!(expr, Expr::Literal(..)) {
+                *expr = column(place(&mut columns, std::mem::take(expr)));
+            }
+        };
+        let mut folded = Vec::new();
+        for call in calls {
+            let mut whole = call.whole.clone();
+            whole.params.args.iter_mut().for_each(&mut moved);
+            whole.params.order_by.iter_mut().for_each(|sort| moved(&mut sort.expr));
+            whole.params.filter.iter_mut().for_each(|filter| moved(filter));
+            folded.push(Expr::AggregateFunction(whole));
+        }
+        let input = self.graph.map(input, Vec::new(), columns)?;
+        let input = self.graph.arrange(input, key.clone())?;
+        self.graph.add(Operator::Fold { input, key, calls: folded })
+    }
+
     fn reduce_distinct(
         &mut self,
         input: NodeId,
@@ -132,10 +172,6 @@ impl Lowering<'_> {
 
     fn extreme(&mut self, input: NodeId, key: &[Expr], value: Expr, descending: bool) -> Result<NodeId, PgError> {
         let input = self.graph.map(input, Vec::new(), with(key, value))?;
-        if self.graph.types(input).get(key.len()).is_some_and(|value| matches!(value, DataType::Interval(_))) {
-            // Arrow orders intervals by months first; PostgreSQL by their length.
-            return Err(PgError::unsupported("min or max of an interval in a materialized view"));
-        }
         let order = vec![SortKey { column: key.len(), descending, nulls_first: false }];
         self.graph.add(Operator::TopK { input, key: (0..key.len()).collect(), order, offset: 0, limit: Some(1) })
     }
@@ -180,10 +216,8 @@ impl Lowering<'_> {
     fn at_least_one_row(&mut self, groups: NodeId, calls: &[Call]) -> Result<NodeId, PgError> {
         let mut defaults = Vec::new();
         for call in calls {
-            defaults.push(match call.function.as_str() {
-                "count" => literal(ScalarValue::Int64(Some(0)).cast_to(&call.output).map_err(internal)?),
-                _ => null(&call.output)?,
-            });
+            let value = call.whole.func.default_value(&call.output).map_err(internal)?;
+            defaults.push(literal(value.cast_to(&call.output).map_err(internal)?));
         }
         let schema = positional_schema(calls.iter().map(|call| call.output.clone()));
         let mut arrays = Vec::new();
@@ -207,19 +241,21 @@ fn with(key: &[Expr], value: Expr) -> Vec<Expr> {
 fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {
     let call = aggregate_call(expr).ok_or_else(|| PgError::internal(format!("{expr} is not an aggregate call")))?;
     let function = call.func.name().to_lowercase();
-    let unsupported = || Err(PgError::unsupported(format!("the aggregate function {function} in a materialized view")));
-    if !matches!(function.as_str(), "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or" | "single_value") {
-        return unsupported();
+    let mut whole = call.clone();
+    for part in whole.params.args.iter_mut().chain(whole.params.order_by.iter_mut().map(|sort| &mut sort.expr)) {
+        *part = resolve(part, &[schema])?;
     }
-    let filter = call.params.filter.as_deref().map(|filter| resolve(filter, &[schema])).transpose()?;
-    let argument = match call.params.args.as_slice() {
-        [] if function == "count" => None,
-        [argument] => Some(resolve(argument, &[schema])?),
-        _ => return unsupported(),
+    if let Some(filter) = &mut whole.params.filter {
+        **filter = resolve(filter, &[schema])?;
+    }
+    let filter = whole.params.filter.as_deref().cloned();
+    let argument = match whole.params.args.as_slice() {
+        [argument] => Some(argument.clone()),
+        _ => None,
     };
     let argument = argument.filter(|argument| {
         let counts_rows = function == "count" && !call.params.distinct;
         !(counts_rows && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
     });
-    Ok(Call { function, argument, filter, distinct: call.params.distinct, output })
+    Ok(Call { function, argument, filter, distinct: call.params.distinct, output, whole })
 }

@@ -1,11 +1,14 @@
 //! Aggregates that keep their rows: array_agg, string_agg, single_value, and DISTINCT around any aggregate.
+//!
+//! Rows that ORDER BY leaves open, all of them without one, are ordered by their values: the answer then depends on the
+//! rows alone, not on how they came, and is the same from a view.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices, take};
+use arrow::compute::{SortColumn, SortOptions, concat, interleave, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field};
 use arrow::row::{RowConverter, SortField};
 use repr::{PgError, SqlState};
@@ -69,15 +72,17 @@ impl Collected {
     }
 }
 
-/// Rows by what ORDER BY named, which are the columns after the arguments.
+/// Rows by what ORDER BY named, which are the columns after the arguments, then by the arguments.
 fn sorted(columns: Vec<ArrayRef>, shape: &Shape) -> Result<Vec<ArrayRef>, PgError> {
-    if shape.order.is_empty() || columns.iter().any(|column| column.is_empty()) {
+    if columns.iter().any(|column| column.len() < 2) {
         return Ok(columns);
     }
-    let keys: Vec<SortColumn> = columns[shape.arguments.len()..]
-        .iter()
-        .zip(&shape.order)
-        .map(|(column, (_, options))| SortColumn { values: Arc::clone(column), options: Some(*options) })
+    let (arguments, ordering) = columns.split_at(shape.arguments.len());
+    let named = ordering.iter().zip(shape.order.iter().map(|(_, options)| *options));
+    let open = arguments.iter().map(|column| (column, SortOptions { descending: false, nulls_first: false }));
+    let keys: Vec<SortColumn> = named
+        .chain(open)
+        .map(|(column, options)| SortColumn { values: Arc::clone(column), options: Some(options) })
         .collect();
     let order = lexsort_to_indices(&keys, None).map_err(internal)?;
     columns.iter().map(|column| take(column, &order, None).map_err(internal)).collect()

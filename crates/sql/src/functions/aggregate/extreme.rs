@@ -80,8 +80,11 @@ impl Storage for Intervals {
         array.as_primitive::<IntervalMonthDayNanoType>().value(row)
     }
 
+    /// Of equally long ones the parts decide, so that the answer does not depend on the order of rows.
     fn compare(left: &IntervalMonthDayNano, right: &IntervalMonthDayNano) -> Ordering {
-        Interval::from_arrow(*left).span().cmp(&Interval::from_arrow(*right).span())
+        let parts = |value: &IntervalMonthDayNano| (value.months, value.days, value.nanoseconds);
+        let (left_span, right_span) = (Interval::from_arrow(*left).span(), Interval::from_arrow(*right).span());
+        left_span.cmp(&right_span).then_with(|| parts(left).cmp(&parts(right)))
     }
 
     fn write(values: &[Option<IntervalMonthDayNano>], _: &DataType) -> ArrayRef {
