@@ -157,6 +157,8 @@ fn is_stored(data_type: &DataType) -> bool {
         | DataType::Int16
         | DataType::Int32
         | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
         | DataType::UInt32
         | DataType::UInt64
         | DataType::Float32

@@ -648,8 +648,11 @@ fn fold_reads_its_groups_back() {
         check(
             |plan| {
                 let input = plan.source(0, "iit");
-                let calls =
-                    vec![bit_xor(column(1), None), bit_xor(column(1), Some(column(0).lt(lit(2i64)))), bit_xor(lit(5i64), None)];
+                let calls = vec![
+                    bit_xor(column(1), None),
+                    bit_xor(column(1), Some(column(0).lt(lit(2i64)))),
+                    bit_xor(lit(5i64), None),
+                ];
                 let kinds = format!("{}iii", key.iter().map(|index| ["i", "i", "t"][*index]).collect::<String>());
                 plan.add(Operator::Fold { input, key: key.clone(), calls }, &kinds);
             },

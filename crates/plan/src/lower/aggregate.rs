@@ -8,16 +8,18 @@
 //! Every part is made so that it has exactly one row for every group: a value that does not count (NULL, or FILTER not
 //! true) stays as NULL instead of being filtered out, sorts last for MIN and MAX, and adds nothing to a count or sum.
 //! So a single part is the answer by itself, and several are put side by side by `Collate`.
+//!
+//! GROUPING SETS are the union of one aggregation a set.
 
 use arrow::datatypes::DataType;
-use datafusion::common::DFSchema;
-use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet};
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
 use repr::PgError;
 
 use super::{Lowering, batch, resolve_all};
 use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
-use crate::expression::{aggregate_call, all_columns, cast, internal, literal, only_where, resolve};
+use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve};
 use crate::graph::place;
 
 /// One aggregate call over positions of the input.
@@ -51,24 +53,69 @@ impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &LogicalAggregate) -> Result<NodeId, PgError> {
         let input = self.plan(&aggregate.input)?;
         let schema = aggregate.input.schema();
+        if let [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(input, aggregate, sets);
+        }
         let key = resolve_all(&aggregate.group_expr, schema)?;
-        let outputs = aggregate.schema.fields().iter().skip(key.len()).map(|field| field.data_type().clone());
-        let calls = aggregate
-            .aggr_expr
-            .iter()
-            .zip(outputs)
-            .map(|(expr, output)| call(expr, output, schema))
-            .collect::<Result<Vec<_>, _>>()?;
+        let calls = calls(aggregate, key.len())?;
+        self.grouped(input, &key, &calls)
+    }
+
+    /// One row a group: the key, then the calls. Without a key there is a row even over nothing.
+    fn grouped(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<NodeId, PgError> {
+        if calls.is_empty() && key.is_empty() {
+            return self.unit();
+        }
         if calls.is_empty() {
-            let keys = self.graph.map(input, Vec::new(), key)?;
+            let keys = self.graph.map(input, Vec::new(), key.to_vec())?;
             return self.graph.distinct(keys);
         }
         let parts = match calls.iter().any(Call::needs_group) {
-            true => vec![Part { node: self.fold(input, &key, &calls)?, calls: (0..calls.len()).collect() }],
-            false => self.parts(input, &key, &calls)?,
+            true => vec![Part { node: self.fold(input, key, calls)?, calls: (0..calls.len()).collect() }],
+            false => self.parts(input, key, calls)?,
         };
-        let groups = self.side_by_side(parts, key.len(), &calls)?;
-        if key.is_empty() { self.at_least_one_row(groups, &calls) } else { Ok(groups) }
+        let groups = self.side_by_side(parts, key.len(), calls)?;
+        if key.is_empty() { self.at_least_one_row(groups, calls) } else { Ok(groups) }
+    }
+
+    /// One aggregation a set, all over the same rows: the keys, NULL where the set lacks them, then the id that tells
+    /// sets apart (DataFusion's: a bit for each key that is missing, and above these which of equal sets it is).
+    fn grouping_sets(
+        &mut self,
+        input: NodeId,
+        aggregate: &LogicalAggregate,
+        sets: &[Vec<Expr>],
+    ) -> Result<NodeId, PgError> {
+        let mut keys: Vec<&Expr> = Vec::new();
+        for expr in sets.iter().flatten() {
+            if !keys.contains(&expr) {
+                keys.push(expr);
+            }
+        }
+        let types: Vec<DataType> = aggregate.schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let calls = calls(aggregate, keys.len() + 1)?;
+        let mut seen: Vec<u64> = Vec::new();
+        let mut nodes = Vec::new();
+        for set in sets {
+            let bits = keys.iter().fold(0, |bits, key| bits << 1 | u64::from(!set.contains(key)));
+            let ordinal = seen.iter().filter(|other| **other == bits).count() as u64;
+            seen.push(bits);
+            let id = ScalarValue::UInt64(Some(bits | ordinal << keys.len()));
+            let groups = self.grouped(input, &resolve_all(set, aggregate.input.schema())?, &calls)?;
+            let mut columns = Vec::with_capacity(types.len());
+            for (key, data_type) in keys.iter().zip(&types) {
+                columns.push(match set.iter().position(|other| other == *key) {
+                    Some(at) => column(at),
+                    None => null(data_type)?,
+                });
+            }
+            columns.push(literal(id.cast_to(&types[keys.len()]).map_err(internal)?));
+            columns.extend((0..calls.len()).map(|index| column(set.len() + index)));
+            nodes.push(self.graph.map(groups, Vec::new(), columns)?);
+        }
+        let node = self.graph.union(nodes)?;
+        self.graph.declare_key(node, (0..=keys.len()).collect());
+        Ok(node)
     }
 
     fn parts(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<Vec<Part>, PgError> {
@@ -236,6 +283,13 @@ impl Lowering<'_> {
 
 fn with(key: &[Expr], value: Expr) -> Vec<Expr> {
     key.iter().cloned().chain([value]).collect()
+}
+
+/// The calls of an aggregate, whose results come after `skipped` columns.
+fn calls(aggregate: &LogicalAggregate, skipped: usize) -> Result<Vec<Call>, PgError> {
+    let outputs = aggregate.schema.fields().iter().skip(skipped).map(|field| field.data_type().clone());
+    let calls = aggregate.aggr_expr.iter().zip(outputs);
+    calls.map(|(expr, output)| call(expr, output, aggregate.input.schema())).collect()
 }
 
 fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {

@@ -151,8 +151,13 @@ impl Generator {
         let filter =
             if self.random.chance(15) { format!(" FILTER (WHERE {})", self.simple(scope)) } else { String::new() };
         let name = &column.name;
-        match (self.random.below(6), column.of) {
+        match (self.random.below(8), column.of) {
             (0, _) => (format!("count(*){filter}"), Type::Bigint),
+            (6, Type::Text) => (format!("string_agg({distinct}{name}, '-' ORDER BY {name}){filter}"), Type::Text),
+            (6 | 7, _) => {
+                let order = self.random.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"]);
+                (format!("array_agg({distinct}{name} ORDER BY {name}{order}){filter}::text"), Type::Text)
+            }
             (1, Type::Bool) => (format!("bool_or({name}){filter}"), Type::Bool),
             (2, Type::Bool) => (format!("bool_and({name}){filter}"), Type::Bool),
             (1 | 2, Type::Int) => (format!("sum({distinct}{name}){filter}"), Type::Bigint),

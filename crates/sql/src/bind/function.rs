@@ -85,6 +85,9 @@ impl Binder<'_> {
         if let Some(over) = &function.over {
             return self.bind_window_function(name, function, over, at);
         }
+        if name == "grouping" {
+            return self.bind_grouping(function, at);
+        }
         if is_aggregate(name) && !(is_function(name) && function.filter.is_none()) {
             return self.bind_aggregate(name, function, at);
         }
@@ -193,6 +196,20 @@ impl Binder<'_> {
             order_by.push(sort_key(self.bind_at(&item.expr, inside)?, &item.options)?);
         }
         resolve_aggregate(name, arguments.args, arguments.distinct, filter, order_by)
+    }
+
+    /// The arguments of a call that takes nothing else.
+    pub(crate) fn plain_arguments(
+        &self,
+        name: &str,
+        function: &ast::Function,
+        at: At,
+    ) -> Result<Vec<TypedExpr>, PgError> {
+        let arguments = self.bind_arguments(name, function, at)?;
+        if arguments.distinct || arguments.star || !arguments.order_by.is_empty() || function.filter.is_some() {
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, format!("{name} takes expressions only")));
+        }
+        Ok(arguments.args)
     }
 
     /// The arguments of a window function that is no aggregate.
