@@ -16,10 +16,11 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet};
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
 use repr::PgError;
+use repr::accumulator::Accumulator;
 
 use super::{Lowering, batch, resolve_all};
 use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
-use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve};
+use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve, type_of};
 use crate::graph::place;
 
 /// One aggregate call over positions of the input.
@@ -30,16 +31,10 @@ struct Call {
     filter: Option<Expr>,
     distinct: bool,
     output: DataType,
+    /// Nothing less than all rows of the group tells the answer.
+    needs_group: bool,
     /// The call itself, ORDER BY and all arguments included.
     whole: AggregateFunction,
-}
-
-impl Call {
-    /// Whether nothing less than all rows of the group tells the answer.
-    fn needs_group(&self) -> bool {
-        let known = ["count", "sum", "avg", "min", "max", "bool_and", "bool_or", "single_value"];
-        !known.contains(&self.function.as_str())
-    }
 }
 
 /// Rows of key columns followed by some of the aggregates, one row a group.
@@ -70,7 +65,7 @@ impl Lowering<'_> {
             let keys = self.graph.map(input, Vec::new(), key.to_vec())?;
             return self.graph.distinct(keys);
         }
-        let parts = match calls.iter().any(Call::needs_group) {
+        let parts = match calls.iter().any(|call| call.needs_group) {
             true => vec![Part { node: self.fold(input, key, calls)?, calls: (0..calls.len()).collect() }],
             false => self.parts(input, key, calls)?,
         };
@@ -292,6 +287,10 @@ fn calls(aggregate: &LogicalAggregate, skipped: usize) -> Result<Vec<Call>, PgEr
     calls.map(|(expr, output)| call(expr, output, aggregate.input.schema())).collect()
 }
 
+fn types_of(schema: &DFSchema) -> impl Iterator<Item = DataType> {
+    schema.fields().iter().map(|field| field.data_type().clone())
+}
+
 fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {
     let call = aggregate_call(expr).ok_or_else(|| PgError::internal(format!("{expr} is not an aggregate call")))?;
     let function = call.func.name().to_lowercase();
@@ -311,5 +310,13 @@ fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgErro
         let counts_rows = function == "count" && !call.params.distinct;
         !(counts_rows && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
     });
-    Ok(Call { function, argument, filter, distinct: call.params.distinct, output, whole })
+    let needs_group = match (function.as_str(), whole.params.args.as_slice()) {
+        ("count" | "min" | "max" | "single_value", _) => false,
+        (_, [argument]) => {
+            let argument = type_of(argument, &positional_schema(types_of(schema)))?;
+            Accumulator::new(&function, Some(&argument)).is_err()
+        }
+        _ => true,
+    };
+    Ok(Call { function, argument, filter, distinct: call.params.distinct, output, needs_group, whole })
 }

@@ -8,12 +8,13 @@ use std::cell::RefCell;
 
 use datafusion::common::Column;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Expr, LogicalPlan, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, lit};
 use repr::{PgError, SqlState};
 
 use super::Binder;
 use super::build::{aggregate, any_expr, outer_reference, project, replace};
 use super::grouping::{Above, GroupBy, aggregate_sets, grouping_arguments};
+use super::query::ordering;
 use super::scope::Scope;
 use super::set::GroupKey;
 use crate::functions::resolve_aggregate;
@@ -27,6 +28,8 @@ struct Grouping<'s> {
     aggregates: Vec<(Expr, Expr, Expr)>,
     /// Columns to project before: expression and name.
     inputs: Vec<(Expr, Column)>,
+    /// What the rows are sorted by, which is the order of aggregates that name none: PostgreSQL takes rows as they come.
+    order: Vec<SortExpr>,
     /// Where there are several: each of indexes into `groups`.
     sets: Option<Vec<Vec<usize>>>,
     /// Columns to project after, of several sets, and their names.
@@ -50,11 +53,13 @@ impl Binder<'_> {
         groups: GroupBy,
         exprs: &mut [&mut Expr],
     ) -> Result<LogicalPlan, PgError> {
+        let (plan, order) = ordering(plan);
         let grouping = RefCell::new(Grouping {
             scope,
             groups: Vec::new(),
             aggregates: Vec::new(),
             inputs: Vec::new(),
+            order,
             sets: groups.sets,
             above: Vec::new(),
             error: None,
@@ -180,6 +185,10 @@ impl Binder<'_> {
             return column.clone();
         }
         let mut call = call.clone();
+        let kept = matches!(call.func.name(), "array_agg" | "string_agg");
+        if kept && call.params.order_by.is_empty() && !call.params.distinct {
+            call.params.order_by = grouping.order.clone();
+        }
         let mut input = |expr: &mut Expr| {
             if matches!(expr, Expr::Literal(..)) {
                 return;
@@ -219,6 +228,7 @@ impl Binder<'_> {
             aggregates.push(self.named(count.expr).0);
         }
         let mut plan = self.resolve_subqueries(plan, &mut inputs.iter_mut().collect::<Vec<_>>())?;
+        plan = self.unnest_calls(plan, &mut inputs.iter_mut().collect::<Vec<_>>())?;
         if !inputs.is_empty() {
             plan = project(plan, inputs)?;
         }

@@ -99,6 +99,7 @@ impl Binder<'_> {
         let mut exprs: Vec<&mut Expr> = later.map(|typed| &mut typed.expr).collect();
         plan = self.resolve_windows(plan, &mut exprs)?;
         plan = self.resolve_subqueries(plan, &mut exprs)?;
+        plan = self.unnest_calls(plan, &mut exprs)?;
 
         let mut projected = Vec::new();
         for typed in items.iter_mut().map(|item| &mut item.typed).chain(hidden.iter_mut()) {

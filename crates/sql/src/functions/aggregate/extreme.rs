@@ -1,6 +1,6 @@
 //! min and max: the best value of each group so far, in PostgreSQL's order.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -80,9 +80,10 @@ impl Storage for Intervals {
         array.as_primitive::<IntervalMonthDayNanoType>().value(row)
     }
 
-    /// Of equally long ones the parts decide, so that the answer does not depend on the order of rows.
+    /// Of equally long ones that with more months comes first, then that with more days: so the answer does not depend
+    /// on the order of rows.
     fn compare(left: &IntervalMonthDayNano, right: &IntervalMonthDayNano) -> Ordering {
-        let parts = |value: &IntervalMonthDayNano| (value.months, value.days, value.nanoseconds);
+        let parts = |value: &IntervalMonthDayNano| (Reverse(value.months), Reverse(value.days));
         let (left_span, right_span) = (Interval::from_arrow(*left).span(), Interval::from_arrow(*right).span());
         left_span.cmp(&right_span).then_with(|| parts(left).cmp(&parts(right)))
     }
