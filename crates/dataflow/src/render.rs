@@ -15,6 +15,7 @@
 mod collate;
 mod constant;
 mod distinct;
+mod fold;
 mod group;
 mod join;
 mod map;
@@ -128,6 +129,10 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
             Operator::Reduce { input, key, aggregates } => {
                 reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
             }
+            Operator::Fold { input, key, calls } => {
+                check_columns(&plan.nodes[*input], key)?;
+                fold::FoldFunction::new(&plan.nodes[*input], node, key, calls)?;
+            }
             Operator::Arrange { input, key } => check_columns(&plan.nodes[*input], key)?,
             Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 check_columns(&plan.nodes[*input], key)?;
@@ -157,6 +162,8 @@ fn is_stored(data_type: &DataType) -> bool {
         | DataType::Int16
         | DataType::Int32
         | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
         | DataType::UInt32
         | DataType::UInt64
         | DataType::Float32
@@ -240,6 +247,12 @@ impl<'scope> Renderer<'_, 'scope> {
                     &format!("Reduce {id}"),
                     Box::new(reduce::Reduce::new(function, format!("Reduce {id}"))),
                 )
+            }
+            Operator::Fold { input, key, calls } => {
+                let function = fold::FoldFunction::new(&plan.nodes[*input], node, key, calls)?;
+                let arranged = self.arrangement(*input, key)?;
+                let name = format!("Fold {id}");
+                self.stateful(arranged, &name, Box::new(fold::Fold::new(function, name.clone())))
             }
             Operator::TopK { input, key, order, offset, limit } => {
                 let append_only = plan.nodes[*input].append_only && limit.is_some();

@@ -12,7 +12,8 @@ use dataflow::arrange::flatten;
 use dataflow::render::render;
 use dataflow::updates::{ErrorRow, Updates};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
+use datafusion::functions_aggregate::bit_and_or_xor::bit_xor_udaf;
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit};
 use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
@@ -821,6 +822,79 @@ fn collate_puts_aggregates_side_by_side() {
                 let greatest = rows.iter().map(|(row, _)| row[1].clone()).filter(|value| *value > Int(0)).max();
                 row.push(Int(rows.iter().map(|(_, count)| count).sum()));
                 row.push(greatest.unwrap_or(Null));
+                (row, 1)
+            }))
+        },
+    );
+}
+
+/// Of `bit_xor`, which tells any row that is missing or there too often.
+fn bit_xor(argument: Expr, filter: Option<Expr>) -> Expr {
+    let filter = filter.map(Box::new);
+    let call = AggregateFunction::new_udf(bit_xor_udaf(), vec![argument], false, filter, Vec::new(), None);
+    Expr::AggregateFunction(call)
+}
+
+fn bit_xor_model(rows: &[(Row, Diff)], value: impl Fn(&Row) -> Value) -> Value {
+    let mut result = Null;
+    for (row, count) in rows {
+        if let Int(value) = value(row) {
+            let before = if let Int(before) = result { before } else { 0 };
+            result = Int(if count % 2 == 0 { before } else { before ^ value });
+        }
+    }
+    result
+}
+
+#[test]
+fn fold_reads_its_groups_back() {
+    for key in [vec![0], vec![], vec![2, 0]] {
+        check(
+            |plan| {
+                let input = plan.source(0, "iit");
+                let calls = vec![
+                    bit_xor(column(1), None),
+                    bit_xor(column(1), Some(column(0).lt(lit(2i64)))),
+                    bit_xor(lit(5i64), None),
+                ];
+                let kinds = format!("{}iii", key.iter().map(|index| ["i", "i", "t"][*index]).collect::<String>());
+                plan.add(Operator::Fold { input, key: key.clone(), calls }, &kinds);
+            },
+            &["iit"],
+            |inputs| {
+                bag(groups(&inputs[0], &key).into_iter().map(|(mut row, rows)| {
+                    row.push(bit_xor_model(&rows, |row| row[1].clone()));
+                    let small = |row: &Row| matches!(row[0], Int(value) if value < 2);
+                    row.push(bit_xor_model(&rows, |row| if small(row) { row[1].clone() } else { Null }));
+                    row.push(bit_xor_model(&rows, |_| Int(5)));
+                    (row, 1)
+                }))
+            },
+        );
+    }
+}
+
+#[test]
+fn a_fold_that_fails_takes_its_group_alone() {
+    check_feed(
+        |plan| {
+            let input = plan.source(0, "ii");
+            let calls = vec![bit_xor(lit(12i64) / column(1), None)];
+            plan.add(Operator::Fold { input, key: vec![0], calls }, "ii");
+        },
+        &["ii"],
+        false,
+        |inputs, errors| {
+            let fails = |rows: &[(Row, Diff)]| rows.iter().any(|(row, _)| row[1] == Int(0));
+            let groups = groups(&inputs[0], &[0]);
+            let failing = groups.values().filter(|rows| fails(rows)).count() as Diff;
+            assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
+            assert!(errors.iter().all(|error| error.0.state.0 == "22012"));
+            bag(groups.into_iter().filter(|(_, rows)| !fails(rows)).map(|(mut row, rows)| {
+                row.push(bit_xor_model(&rows, |row| match row[1] {
+                    Int(value) => Int(12 / value),
+                    _ => Null,
+                }));
                 (row, 1)
             }))
         },

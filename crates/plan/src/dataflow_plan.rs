@@ -132,6 +132,17 @@ pub enum Operator {
         /// All accumulable.
         aggregates: Vec<Aggregate>,
     },
+    /// One row a group: key columns, then one column an aggregate, each computed from all rows of the group: for
+    /// aggregates that nothing smaller than the group's rows can maintain. No row for an empty group.
+    Fold {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns.
+        key: Vec<usize>,
+        /// `Expr::AggregateFunction` each. What they read are columns of the input and literals. The answer must not
+        /// depend on the order in which rows are taken in.
+        calls: Vec<Expr>,
+    },
     /// The first rows of each group by an order, `limit` of them after `offset`. MIN and MAX are `limit` 1.
     TopK {
         /// The rows.
@@ -264,6 +275,7 @@ impl Operator {
             | Operator::Negate { input }
             | Operator::Arrange { input, .. }
             | Operator::Reduce { input, .. }
+            | Operator::Fold { input, .. }
             | Operator::TopK { input, .. }
             | Operator::TopRanks { input, .. }
             | Operator::Window { input, .. }
@@ -284,6 +296,7 @@ impl Operator {
             | Operator::Negate { input }
             | Operator::Arrange { input, .. }
             | Operator::Reduce { input, .. }
+            | Operator::Fold { input, .. }
             | Operator::TopK { input, .. }
             | Operator::TopRanks { input, .. }
             | Operator::Window { input, .. }

@@ -117,6 +117,7 @@ impl Printing<'_> {
                 let aggregates: Vec<String> = aggregates.iter().map(aggregate).collect();
                 format!("Reduce by {}: {}", columns(key), aggregates.join(", "))
             }
+            Operator::Fold { key, calls, .. } => format!("Fold by {}: {}", columns(key), exprs(calls)),
             Operator::TopK { key, order, offset, limit, .. } => {
                 let order: Vec<String> = order.iter().map(sort_key).collect();
                 let order = if order.is_empty() { "all columns".to_string() } else { order.join(", ") };
@@ -161,6 +162,7 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         Operator::Arrange { .. } => "all rows; O(1) a row".to_string(),
         Operator::Join { .. } => "its inputs' arrangements; a row costs its matches".to_string(),
         Operator::Reduce { .. } => "one accumulator row a group; O(1) a row".to_string(),
+        Operator::Fold { .. } => "its input's arrangement; a change costs its group".to_string(),
         Operator::TopK { input, offset, limit, .. } => match (append_only(input), limit) {
             (true, Some(limit)) => format!("the first {} rows a group; O(1) a row", offset.saturating_add(*limit)),
             _ => "all rows, ordered in the group; O(log n) a row".to_string(),

@@ -59,6 +59,12 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
             let key = key.iter().map(|index| input[*index].clone());
             Ok(positional_schema(key.chain(aggregates.iter().map(|aggregate| aggregate.output.clone()))))
         }
+        Operator::Fold { input, key, calls } => {
+            let schema = &nodes[*input].schema;
+            let key = key.iter().map(|index| Ok(schema.field(*index).data_type().clone()));
+            let types = key.chain(calls.iter().map(|call| type_of(call, schema)));
+            types.collect::<Result<Vec<_>, PgError>>().map(positional_schema)
+        }
         Operator::Collate { inputs, key_count } => {
             let key = inputs.first().map(|first| types(*first)).unwrap_or_default().into_iter().take(*key_count);
             let further = inputs.iter().flat_map(|input| types(*input).into_iter().skip(*key_count));
@@ -88,7 +94,7 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
         }
         Operator::Arrange { input, .. } => keys = nodes[*input].keys.clone(),
         Operator::Join { left, right, columns, .. } => keys = join_keys(*left, *right, columns, nodes),
-        Operator::Reduce { key, .. } => keys.push((0..key.len()).collect()),
+        Operator::Reduce { key, .. } | Operator::Fold { key, .. } => keys.push((0..key.len()).collect()),
         Operator::TopK { input, key, limit, .. } => {
             keys = nodes[*input].keys.clone();
             if *limit == Some(1) {
@@ -173,7 +179,7 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
     match operator {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
         // A change of a group replaces its row.
-        Operator::Reduce { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
+        Operator::Reduce { .. } | Operator::Fold { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
         Operator::TopRanks { .. } | Operator::Window { .. } => false,
         Operator::Constant { .. }
         | Operator::Map { .. }

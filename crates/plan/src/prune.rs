@@ -106,6 +106,12 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
                 let read = read.flat_map(|aggregate| aggregate.argument.into_iter().chain(aggregate.filter));
                 ask(*input, &mut key.iter().copied().chain(read));
             }
+            Operator::Fold { input, key, calls } => {
+                let mut reads: BTreeSet<usize> = key.iter().copied().collect();
+                let read = demand.filter(|index| *index >= key.len());
+                read.for_each(|index| add_positions(&calls[index - key.len()], &mut reads));
+                ask(*input, &mut reads.into_iter());
+            }
             Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 let order = order.iter().map(|order| order.column);
                 ask(*input, &mut demand.chain(key.iter().copied()).chain(order));
@@ -222,6 +228,7 @@ impl Pruning<'_> {
                 Ok(Rebuilt { node, columns: places(width, &demand) })
             }
             Operator::Reduce { input, key, aggregates } => self.rebuild_reduce(id, *input, key, aggregates),
+            Operator::Fold { input, key, calls } => self.rebuild_fold(id, *input, key, calls),
             Operator::TopK { input, key, order, offset, limit } => {
                 let (kept, input, key, order) = self.narrow_ordered(&demand, *input, key, order)?;
                 let node = self.new.add(Operator::TopK { input, key, order, offset: *offset, limit: *limit })?;
@@ -385,6 +392,24 @@ impl Pruning<'_> {
         let key = places_in(&kept, key)?;
         let node = self.new.add(Operator::Window { input: below.node, key, calls })?;
         Ok(Rebuilt { node, columns })
+    }
+
+    /// A `Fold` whose aggregates nobody reads is the distinct keys.
+    fn rebuild_fold(&mut self, id: NodeId, input: NodeId, key: &[usize], calls: &[Expr]) -> Result<Rebuilt, PgError> {
+        let width = key.len() + calls.len();
+        let mut kept = (0..key.len()).collect::<Vec<_>>();
+        kept.extend(self.demand(id).into_iter().filter(|index| *index >= key.len()));
+        if kept.len() == key.len() {
+            let keys = self.narrow(input, key)?;
+            return Ok(Rebuilt { node: self.new.distinct(keys)?, columns: places(width, &kept) });
+        }
+        let below = self.rebuilt_of(input)?;
+        let calls: Vec<Expr> = kept[key.len()..].iter().map(|index| calls[index - key.len()].clone()).collect();
+        let calls = moved(&calls, &below)?;
+        let key = key.iter().map(|index| below.columns[*index].ok_or_else(|| lost(*index)));
+        let key = key.collect::<Result<_, _>>()?;
+        let node = self.new.add(Operator::Fold { input: below.node, key, calls })?;
+        Ok(Rebuilt { node, columns: places(width, &kept) })
     }
 
     /// Without the inputs of which only the key would be left, but for the first, which says what groups there are.

@@ -8,6 +8,7 @@
 //! count              rows
 //! sum, avg int       values rows | sum
 //! bool_and, bool_or  values rows | false (or true) rows
+//! variances of int   values rows | sum | the squares' sum: low 64 bits | and what is above them
 //! sum, avg interval  values rows | months | days | microseconds
 //! sum, avg float     tally | the sum in digits of 2^90, the lowest first      (5 lanes for real, 24 for double)
 //! sum, avg decimal   tally | the coefficients' sum                            (numeric of a known scale up to 27 digits)
@@ -21,7 +22,7 @@ use arrow::array::*;
 use arrow::datatypes::*;
 use num_bigint::{BigInt, Sign};
 
-use crate::numeric::Numeric;
+use crate::numeric::{Numeric, Spread};
 use crate::text::interval::Interval;
 use crate::{PgError, SqlState};
 
@@ -39,6 +40,7 @@ enum Function {
     Avg,
     BoolAnd,
     BoolOr,
+    Spread(Spread),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,8 +144,8 @@ fn out_of_range(type_name: &str) -> PgError {
 }
 
 impl Accumulator {
-    /// The accumulator of `count`, `sum`, `avg`, `bool_and`, `bool_or` (or `every`) over an argument of this Arrow type; None
-    /// is `count(*)`. Error `42883` for anything else.
+    /// The accumulator of `count`, `sum`, `avg`, `bool_and`, `bool_or` (or `every`), and of integers the variances and
+    /// standard deviations, over an argument of this Arrow type; None is `count(*)`. Error `42883` for anything else.
     pub fn new(function: &str, argument: Option<&DataType>) -> Result<Accumulator, PgError> {
         let unknown = || {
             let argument = argument.map(|argument| argument.to_string()).unwrap_or_else(|| "*".to_string());
@@ -155,7 +157,7 @@ impl Accumulator {
             "avg" => Function::Avg,
             "bool_and" | "every" => Function::BoolAnd,
             "bool_or" => Function::BoolOr,
-            _ => return Err(unknown()),
+            name => Function::Spread(Spread::named(name).ok_or_else(unknown)?),
         };
         let kind = match (function, argument.ok_or_else(unknown)) {
             (Function::Count, _) => Kind::Any,
@@ -171,6 +173,9 @@ impl Accumulator {
                 DataType::Decimal128(_, scale) if *scale >= 0 => Kind::Decimal(*scale as u8),
                 _ => return Err(unknown()),
             },
+            (Function::Spread(_), Ok(DataType::Int16)) => Kind::Int16,
+            (Function::Spread(_), Ok(DataType::Int32)) => Kind::Int32,
+            (Function::Spread(_), Ok(DataType::Int64)) => Kind::Int64,
             _ => return Err(unknown()),
         };
         Ok(Accumulator { function, kind })
@@ -178,6 +183,9 @@ impl Accumulator {
 
     /// Lanes a row or a group takes.
     pub fn lane_count(&self) -> usize {
+        if let Function::Spread(_) = self.function {
+            return 4;
+        }
         match self.kind {
             Kind::Any => 1,
             Kind::Bool | Kind::Int16 | Kind::Int32 | Kind::Int64 | Kind::Decimal(_) => 2,
@@ -338,6 +346,18 @@ impl Accumulator {
                 let mut builder = LargeBinaryBuilder::with_capacity(group_count, group_count * 12);
                 let mut scratch = Vec::with_capacity(32);
                 for (group, lanes) in groups.enumerate() {
+                    if let Function::Spread(spread) = function {
+                        let squares = (BigInt::from(lanes[3]) << 64) + lanes[2];
+                        let squares = Numeric::from_big_parts(squares, 0);
+                        match spread.of(lanes[0] as i64, &Numeric::from_i128(lanes[1]), &squares) {
+                            Ok(value) => builder.append_option(value.map(|value| value.encode())),
+                            Err(error) => {
+                                errors.push((group, error));
+                                builder.append_null();
+                            }
+                        }
+                        continue;
+                    }
                     let answer = match kind {
                         Kind::Decimal(scale) => finish_decimal(lanes, *scale as u16),
                         Kind::Numeric => finish_numeric(lanes),
@@ -379,7 +399,14 @@ fn float_overflow() -> PgError {
 }
 
 fn integers<T: Copy + Into<i128>>(values: &[T], mut each: impl FnMut(&mut dyn FnMut(usize, &mut [i128]))) {
-    each(&mut |row, slot| (slot[0], slot[1]) = (1, values[row].into()));
+    each(&mut |row, slot| {
+        let value: i128 = values[row].into();
+        (slot[0], slot[1]) = (1, value);
+        if let [_, _, low, high] = slot {
+            let square = value * value;
+            (*low, *high) = (square & u64::MAX as i128, square >> 64);
+        }
+    });
 }
 
 /// Spreads the 53 bits of a double over the one or two lanes they fall into.

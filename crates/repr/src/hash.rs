@@ -114,6 +114,8 @@ fn hash_column(column: &ArrayRef, hashes: &mut [u64]) {
         DataType::Int16 => primitive!(column, hashes, Int16Type, |value| value as i64 as u64),
         DataType::Int32 => primitive!(column, hashes, Int32Type, |value| value as i64 as u64),
         DataType::Int64 => primitive!(column, hashes, Int64Type, |value| value as u64),
+        DataType::UInt8 => primitive!(column, hashes, UInt8Type, |value| value as u64),
+        DataType::UInt16 => primitive!(column, hashes, UInt16Type, |value| value as u64),
         DataType::UInt32 => primitive!(column, hashes, UInt32Type, |value| value as u64),
         DataType::UInt64 => primitive!(column, hashes, UInt64Type, |value| value),
         DataType::Float32 => primitive!(column, hashes, Float32Type, |value| float_code(value as f64)),

@@ -10,6 +10,7 @@ pub mod encoding;
 pub mod transcendental;
 
 mod coefficient;
+mod moments;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::{PgError, SqlState};
 use coefficient::Coefficient;
 
 pub use encoding::key;
+pub use moments::Spread;
 
 /// PostgreSQL's limit of decimal digits before the point.
 const INTEGER_DIGITS_MAX: i64 = 131_072;

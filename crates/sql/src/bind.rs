@@ -20,6 +20,7 @@ pub(crate) mod decorrelate;
 pub(crate) mod expr;
 pub(crate) mod from;
 pub(crate) mod function;
+pub(crate) mod grouping;
 pub(crate) mod query;
 pub(crate) mod scope;
 pub(crate) mod select;

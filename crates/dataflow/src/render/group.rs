@@ -1,6 +1,6 @@
 //! What operators over groups share: rows of one key in order, across many batches, and rows on their way out.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 
 use arrow::array::{Array, ArrayRef, AsArray, make_comparator};
 use arrow::compute::SortOptions;
@@ -99,7 +99,7 @@ pub(crate) fn compare_values(
             let left = left.as_primitive::<IntervalMonthDayNanoType>().value(i);
             let right = right.as_primitive::<IntervalMonthDayNanoType>().value(j);
             let parts =
-                |value: IntervalMonthDayNano| (interval_length(value), value.months, value.days, value.nanoseconds);
+                |value: IntervalMonthDayNano| (interval_length(value), Reverse(value.months), Reverse(value.days));
             parts(left).cmp(&parts(right))
         }
         DataType::Null => Ordering::Equal,

@@ -1,28 +1,40 @@
 //! GROUP BY: accumulable aggregates into one `Reduce`, each MIN or MAX into a `TopK` of one, DISTINCT ones over a
 //! `Distinct`.
 //!
+//! Where one aggregate needs all of the group's rows, as `array_agg` does, a change costs the group anyway: then all of
+//! them are computed in one `Fold`, which keeps the rows and nothing else, and a group of which one aggregate fails has
+//! no row at all.
+//!
 //! Every part is made so that it has exactly one row for every group: a value that does not count (NULL, or FILTER not
 //! true) stays as NULL instead of being filtered out, sorts last for MIN and MAX, and adds nothing to a count or sum.
 //! So a single part is the answer by itself, and several are put side by side by `Collate`.
+//!
+//! GROUPING SETS are the union of one aggregation a set.
 
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet};
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
 use repr::PgError;
+use repr::accumulator::Accumulator;
 
 use super::{Lowering, batch, resolve_all};
 use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
-use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve};
+use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve, type_of};
 use crate::graph::place;
 
 /// One aggregate call over positions of the input.
 struct Call {
     function: String,
-    /// None is `count(*)`.
+    /// None is `count(*)`, or a call that takes more than one: then only `whole` has them.
     argument: Option<Expr>,
     filter: Option<Expr>,
     distinct: bool,
     output: DataType,
+    /// Nothing less than all rows of the group tells the answer.
+    needs_group: bool,
+    /// The call itself, ORDER BY and all arguments included.
+    whole: AggregateFunction,
 }
 
 /// Rows of key columns followed by some of the aggregates, one row a group.
@@ -36,21 +48,69 @@ impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &LogicalAggregate) -> Result<NodeId, PgError> {
         let input = self.plan(&aggregate.input)?;
         let schema = aggregate.input.schema();
+        if let [Expr::GroupingSet(GroupingSet::GroupingSets(sets))] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(input, aggregate, sets);
+        }
         let key = resolve_all(&aggregate.group_expr, schema)?;
-        let outputs = aggregate.schema.fields().iter().skip(key.len()).map(|field| field.data_type().clone());
-        let calls = aggregate
-            .aggr_expr
-            .iter()
-            .zip(outputs)
-            .map(|(expr, output)| call(expr, output, schema))
-            .collect::<Result<Vec<_>, _>>()?;
+        let calls = calls(aggregate, key.len())?;
+        self.grouped(input, &key, &calls)
+    }
+
+    /// One row a group: the key, then the calls. Without a key there is a row even over nothing.
+    fn grouped(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<NodeId, PgError> {
+        if calls.is_empty() && key.is_empty() {
+            return self.unit();
+        }
         if calls.is_empty() {
-            let keys = self.graph.map(input, Vec::new(), key)?;
+            let keys = self.graph.map(input, Vec::new(), key.to_vec())?;
             return self.graph.distinct(keys);
         }
-        let parts = self.parts(input, &key, &calls)?;
-        let groups = self.side_by_side(parts, key.len(), &calls)?;
-        if key.is_empty() { self.at_least_one_row(groups, &calls) } else { Ok(groups) }
+        let parts = match calls.iter().any(|call| call.needs_group) {
+            true => vec![Part { node: self.fold(input, key, calls)?, calls: (0..calls.len()).collect() }],
+            false => self.parts(input, key, calls)?,
+        };
+        let groups = self.side_by_side(parts, key.len(), calls)?;
+        if key.is_empty() { self.at_least_one_row(groups, calls) } else { Ok(groups) }
+    }
+
+    /// One aggregation a set, all over the same rows: the keys, NULL where the set lacks them, then the id that tells
+    /// sets apart (DataFusion's: a bit for each key that is missing, and above these which of equal sets it is).
+    fn grouping_sets(
+        &mut self,
+        input: NodeId,
+        aggregate: &LogicalAggregate,
+        sets: &[Vec<Expr>],
+    ) -> Result<NodeId, PgError> {
+        let mut keys: Vec<&Expr> = Vec::new();
+        for expr in sets.iter().flatten() {
+            if !keys.contains(&expr) {
+                keys.push(expr);
+            }
+        }
+        let types: Vec<DataType> = aggregate.schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let calls = calls(aggregate, keys.len() + 1)?;
+        let mut seen: Vec<u64> = Vec::new();
+        let mut nodes = Vec::new();
+        for set in sets {
+            let bits = keys.iter().fold(0, |bits, key| bits << 1 | u64::from(!set.contains(key)));
+            let ordinal = seen.iter().filter(|other| **other == bits).count() as u64;
+            seen.push(bits);
+            let id = ScalarValue::UInt64(Some(bits | ordinal << keys.len()));
+            let groups = self.grouped(input, &resolve_all(set, aggregate.input.schema())?, &calls)?;
+            let mut columns = Vec::with_capacity(types.len());
+            for (key, data_type) in keys.iter().zip(&types) {
+                columns.push(match set.iter().position(|other| other == *key) {
+                    Some(at) => column(at),
+                    None => null(data_type)?,
+                });
+            }
+            columns.push(literal(id.cast_to(&types[keys.len()]).map_err(internal)?));
+            columns.extend((0..calls.len()).map(|index| column(set.len() + index)));
+            nodes.push(self.graph.map(groups, Vec::new(), columns)?);
+        }
+        let node = self.graph.union(nodes)?;
+        self.graph.declare_key(node, (0..=keys.len()).collect());
+        Ok(node)
     }
 
     fn parts(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<Vec<Part>, PgError> {
@@ -108,6 +168,28 @@ impl Lowering<'_> {
         self.graph.add(Operator::Reduce { input, key: key_positions, aggregates })
     }
 
+    /// Rows of the key and what the calls read, arranged by the key: views that want the same share them.
+    fn fold(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<NodeId, PgError> {
+        let mut columns: Vec<Expr> = Vec::new();
+        let key: Vec<usize> = key.iter().map(|expr| place(&mut columns, expr.clone())).collect();
+        let mut moved = |expr: &mut Expr| {
+            if !matches!(expr, Expr::Literal(..)) {
+                *expr = column(place(&mut columns, std::mem::take(expr)));
+            }
+        };
+        let mut folded = Vec::new();
+        for call in calls {
+            let mut whole = call.whole.clone();
+            whole.params.args.iter_mut().for_each(&mut moved);
+            whole.params.order_by.iter_mut().for_each(|sort| moved(&mut sort.expr));
+            whole.params.filter.iter_mut().for_each(|filter| moved(filter));
+            folded.push(Expr::AggregateFunction(whole));
+        }
+        let input = self.graph.map(input, Vec::new(), columns)?;
+        let input = self.graph.arrange(input, key.clone())?;
+        self.graph.add(Operator::Fold { input, key, calls: folded })
+    }
+
     fn reduce_distinct(
         &mut self,
         input: NodeId,
@@ -132,10 +214,6 @@ impl Lowering<'_> {
 
     fn extreme(&mut self, input: NodeId, key: &[Expr], value: Expr, descending: bool) -> Result<NodeId, PgError> {
         let input = self.graph.map(input, Vec::new(), with(key, value))?;
-        if self.graph.types(input).get(key.len()).is_some_and(|value| matches!(value, DataType::Interval(_))) {
-            // Arrow orders intervals by months first; PostgreSQL by their length.
-            return Err(PgError::unsupported("min or max of an interval in a materialized view"));
-        }
         let order = vec![SortKey { column: key.len(), descending, nulls_first: false }];
         self.graph.add(Operator::TopK { input, key: (0..key.len()).collect(), order, offset: 0, limit: Some(1) })
     }
@@ -180,10 +258,8 @@ impl Lowering<'_> {
     fn at_least_one_row(&mut self, groups: NodeId, calls: &[Call]) -> Result<NodeId, PgError> {
         let mut defaults = Vec::new();
         for call in calls {
-            defaults.push(match call.function.as_str() {
-                "count" => literal(ScalarValue::Int64(Some(0)).cast_to(&call.output).map_err(internal)?),
-                _ => null(&call.output)?,
-            });
+            let value = call.whole.func.default_value(&call.output).map_err(internal)?;
+            defaults.push(literal(value.cast_to(&call.output).map_err(internal)?));
         }
         let schema = positional_schema(calls.iter().map(|call| call.output.clone()));
         let mut arrays = Vec::new();
@@ -204,22 +280,43 @@ fn with(key: &[Expr], value: Expr) -> Vec<Expr> {
     key.iter().cloned().chain([value]).collect()
 }
 
+/// The calls of an aggregate, whose results come after `skipped` columns.
+fn calls(aggregate: &LogicalAggregate, skipped: usize) -> Result<Vec<Call>, PgError> {
+    let outputs = aggregate.schema.fields().iter().skip(skipped).map(|field| field.data_type().clone());
+    let calls = aggregate.aggr_expr.iter().zip(outputs);
+    calls.map(|(expr, output)| call(expr, output, aggregate.input.schema())).collect()
+}
+
+fn types_of(schema: &DFSchema) -> impl Iterator<Item = DataType> {
+    schema.fields().iter().map(|field| field.data_type().clone())
+}
+
 fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {
     let call = aggregate_call(expr).ok_or_else(|| PgError::internal(format!("{expr} is not an aggregate call")))?;
     let function = call.func.name().to_lowercase();
-    let unsupported = || Err(PgError::unsupported(format!("the aggregate function {function} in a materialized view")));
-    if !matches!(function.as_str(), "count" | "sum" | "avg" | "min" | "max" | "bool_and" | "bool_or" | "single_value") {
-        return unsupported();
+    let mut whole = call.clone();
+    for part in whole.params.args.iter_mut().chain(whole.params.order_by.iter_mut().map(|sort| &mut sort.expr)) {
+        *part = resolve(part, &[schema])?;
     }
-    let filter = call.params.filter.as_deref().map(|filter| resolve(filter, &[schema])).transpose()?;
-    let argument = match call.params.args.as_slice() {
-        [] if function == "count" => None,
-        [argument] => Some(resolve(argument, &[schema])?),
-        _ => return unsupported(),
+    if let Some(filter) = &mut whole.params.filter {
+        **filter = resolve(filter, &[schema])?;
+    }
+    let filter = whole.params.filter.as_deref().cloned();
+    let argument = match whole.params.args.as_slice() {
+        [argument] => Some(argument.clone()),
+        _ => None,
     };
     let argument = argument.filter(|argument| {
         let counts_rows = function == "count" && !call.params.distinct;
         !(counts_rows && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
     });
-    Ok(Call { function, argument, filter, distinct: call.params.distinct, output })
+    let needs_group = match (function.as_str(), whole.params.args.as_slice()) {
+        ("count" | "min" | "max" | "single_value", _) => false,
+        (_, [argument]) => {
+            let argument = type_of(argument, &positional_schema(types_of(schema)))?;
+            Accumulator::new(&function, Some(&argument)).is_err()
+        }
+        _ => true,
+    };
+    Ok(Call { function, argument, filter, distinct: call.params.distinct, output, needs_group, whole })
 }

@@ -11,6 +11,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_planner::create_window_expr_with_name;
 use plan::dataflow_plan::longest_order;
@@ -133,6 +134,7 @@ impl Interpreter {
                 map(pairs, &both, filter, columns)
             }
             Operator::Reduce { input, key, aggregates } => reduce(&outputs[*input], key, aggregates),
+            Operator::Fold { input, key, calls } => fold(&outputs[*input], schema(*input), key, calls),
             Operator::TopK { input, key, order, offset, limit } => {
                 let mut rows = Vec::new();
                 for (_, mut group) in groups(&outputs[*input], key) {
@@ -309,6 +311,29 @@ fn finish(aggregate: &Aggregate, group: &[(Row, i64)]) -> ScalarValue {
         "bool_or" => ScalarValue::Boolean(Some(booleans().any(|value| value))),
         other => panic!("{other} is not accumulable"),
     }
+}
+
+fn fold(rows: &[(Row, i64)], schema: &SchemaRef, key: &[usize], calls: &[Expr]) -> Vec<(Row, i64)> {
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
+    let physical =
+        |expr: &Expr| create_physical_expr(expr, &df_schema, &ExecutionProps::new(), &Default::default()).unwrap();
+    let finish = |(mut key, group): (Row, Vec<(Row, i64)>)| {
+        let copies = |(row, count): (Row, i64)| std::iter::repeat_n((row, 1), count as usize);
+        let group: Vec<(Row, i64)> = group.into_iter().flat_map(copies).collect();
+        for call in calls {
+            let Expr::AggregateFunction(call) = call else { panic!("{call} is not an aggregate call") };
+            assert!(call.params.filter.is_none() && call.params.order_by.is_empty());
+            let values: Vec<ArrayRef> = call.params.args.iter().map(|expr| evaluate(&group, schema, expr)).collect();
+            let function =
+                AggregateExprBuilder::new(Arc::clone(&call.func), call.params.args.iter().map(physical).collect());
+            let function = function.schema(Arc::clone(schema)).alias("call").with_distinct(call.params.distinct);
+            let mut accumulator = function.build().unwrap().create_accumulator().unwrap();
+            accumulator.update_batch(&values).unwrap();
+            key.push(accumulator.evaluate().unwrap());
+        }
+        (key, 1)
+    };
+    groups(rows, key).into_iter().map(finish).collect()
 }
 
 fn compare(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {

@@ -54,6 +54,19 @@ impl Numeric {
         Ok(from_big(root, guarded, scale))
     }
 
+    /// The square root with as many digits after the point as the number has itself. Error `2201F` for negatives.
+    pub fn sqrt_at_own_scale(&self) -> Result<Numeric, PgError> {
+        match self {
+            Numeric::Finite(decimal) if !self.is_negative() => {
+                let scale = decimal.scale as i64;
+                let guarded = scale + 2;
+                let root = big_at_scale(decimal, 2 * guarded as u32).sqrt();
+                Ok(from_big(root, guarded, scale))
+            }
+            other => other.sqrt(),
+        }
+    }
+
     /// e to this power. Error `22003`.
     pub fn exp(&self) -> Result<Numeric, PgError> {
         let decimal = match self {

@@ -142,7 +142,21 @@ impl Generator {
             types.push(of);
         }
         let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
-        let group = if keys.is_empty() { String::new() } else { format!(" GROUP BY {}", names.join(", ")) };
+        let group = match names.as_slice() {
+            [] => String::new(),
+            [first, rest @ ..] if self.random.chance(25) => {
+                let all = names.join(", ");
+                list.push(format!("grouping({all}) AS c{}", list.len()));
+                types.push(Type::Int);
+                match self.random.below(4) {
+                    0 => format!(" GROUP BY ROLLUP ({all})"),
+                    1 => format!(" GROUP BY CUBE ({all})"),
+                    2 if !rest.is_empty() => format!(" GROUP BY {first}, ROLLUP ({})", rest.join(", ")),
+                    _ => format!(" GROUP BY GROUPING SETS (({all}), ({first}), (), ({first}))"),
+                }
+            }
+            _ => format!(" GROUP BY {}", names.join(", ")),
+        };
         let having = if self.random.chance(20) { " HAVING count(*) > 1" } else { "" };
         (format!("SELECT {} FROM {from}{filter}{group}{having}", list.join(", ")), types)
     }
@@ -263,8 +277,27 @@ impl Generator {
         let filter =
             if self.random.chance(15) { format!(" FILTER (WHERE {})", self.simple(scope)) } else { String::new() };
         let name = &column.name;
-        match (self.random.below(6), column.of) {
+        match (self.random.below(11), column.of) {
             (0, _) => (format!("count(*){filter}"), Type::Bigint),
+            (6, Type::Text) => (format!("string_agg({distinct}{name}, '-' ORDER BY {name}){filter}"), Type::Text),
+            (8, Type::Int) => {
+                let function = self.random.pick(&["bit_and", "bit_or", "bit_xor"]);
+                (format!("{function}({name}){filter}"), Type::Int)
+            }
+            (9, Type::Int | Type::Bigint | Type::Numeric) => {
+                let function = self.random.pick(&["var_pop", "var_samp", "stddev_pop", "stddev_samp"]);
+                (format!("{function}({distinct}{name}){filter}"), Type::Numeric)
+            }
+            (8 | 9, of) => (format!("mode() WITHIN GROUP (ORDER BY {name}){filter}"), of),
+            (10, of) => {
+                let (fraction, order) =
+                    (self.random.pick(&["0", "0.25", "0.5", "1"]), self.random.pick(&["", " DESC"]));
+                (format!("percentile_disc({fraction}) WITHIN GROUP (ORDER BY {name}{order}){filter}"), of)
+            }
+            (6 | 7, _) => {
+                let order = self.random.pick(&["", " DESC", " NULLS FIRST", " DESC NULLS LAST"]);
+                (format!("array_agg({distinct}{name} ORDER BY {name}{order}){filter}::text"), Type::Text)
+            }
             (1, Type::Bool) => (format!("bool_or({name}){filter}"), Type::Bool),
             (2, Type::Bool) => (format!("bool_and({name}){filter}"), Type::Bool),
             (1 | 2, Type::Int) => (format!("sum({distinct}{name}){filter}"), Type::Bigint),

@@ -8,11 +8,13 @@ use std::cell::RefCell;
 
 use datafusion::common::Column;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::logical_expr::{Expr, LogicalPlan, SortExpr, lit};
 use repr::{PgError, SqlState};
 
 use super::Binder;
 use super::build::{aggregate, any_expr, outer_reference, project, replace};
+use super::grouping::{Above, GroupBy, aggregate_sets, grouping_arguments};
+use super::query::ordering;
 use super::scope::Scope;
 use super::set::GroupKey;
 use crate::functions::resolve_aggregate;
@@ -26,12 +28,20 @@ struct Grouping<'s> {
     aggregates: Vec<(Expr, Expr, Expr)>,
     /// Columns to project before: expression and name.
     inputs: Vec<(Expr, Column)>,
+    /// What the rows are sorted by, which is the order of aggregates that name none: PostgreSQL takes rows as they come.
+    order: Vec<SortExpr>,
+    /// Where there are several: each of indexes into `groups`.
+    sets: Option<Vec<Vec<usize>>>,
+    /// Columns to project after, of several sets, and their names.
+    above: Vec<(Above, String)>,
     error: Option<PgError>,
 }
 
 struct Group {
     expr: Expr,
     key: GroupKey,
+    /// What the later clauses read.
+    value: Expr,
 }
 
 impl Binder<'_> {
@@ -40,20 +50,22 @@ impl Binder<'_> {
         &self,
         plan: LogicalPlan,
         scope: &Scope,
-        groups: Vec<TypedExpr>,
+        groups: GroupBy,
         exprs: &mut [&mut Expr],
     ) -> Result<LogicalPlan, PgError> {
+        let (plan, order) = ordering(plan);
         let grouping = RefCell::new(Grouping {
             scope,
             groups: Vec::new(),
             aggregates: Vec::new(),
             inputs: Vec::new(),
+            order,
+            sets: groups.sets,
+            above: Vec::new(),
             error: None,
         });
-        for typed in groups {
-            if grouping.borrow().groups.iter().all(|group| group.expr != typed.expr) {
-                self.add_group(&grouping, typed)?;
-            }
+        for typed in groups.exprs {
+            self.add_group(&grouping, typed)?;
         }
         for expr in exprs.iter_mut() {
             **expr = self.grouped(&grouping, std::mem::take(&mut **expr))?;
@@ -62,9 +74,23 @@ impl Binder<'_> {
     }
 
     fn add_group(&self, grouping: &RefCell<Grouping>, typed: TypedExpr) -> Result<Expr, PgError> {
-        let key = self.group_key(&typed)?;
-        let value = key.value.clone();
-        grouping.borrow_mut().groups.push(Group { expr: typed.expr, key });
+        let mut key = self.group_key(&typed)?;
+        let mut grouping = grouping.borrow_mut();
+        if grouping.sets.is_some() {
+            key.group = key.group.unalias();
+        }
+        let value = match (&grouping.sets, &key.aggregate, &key.value) {
+            (None, ..) => key.value.clone(),
+            (Some(_), None, _) => key.group.clone(),
+            (Some(_), Some(_), Expr::Column(value)) => {
+                let name = self.fresh("c");
+                let index = grouping.groups.len();
+                grouping.above.push((Above::KeyOf(index, value.clone()), name.clone()));
+                Expr::Column(Column::new_unqualified(name))
+            }
+            (Some(_), Some(_), other) => return Err(PgError::internal(format!("{other} is no column"))),
+        };
+        grouping.groups.push(Group { expr: typed.expr, key, value: value.clone() });
         Ok(value)
     }
 
@@ -72,9 +98,12 @@ impl Binder<'_> {
     fn grouped(&self, grouping: &RefCell<Grouping>, expr: Expr) -> Result<Expr, PgError> {
         let result = replace(expr, |expr| {
             if let Some(group) = grouping.borrow().groups.iter().find(|group| group.expr == *expr) {
-                return Some(group.key.value.clone());
+                return Some(group.value.clone());
             }
             match expr {
+                Expr::AggregateFunction(call) if grouping_arguments(call).is_some() => {
+                    Some(self.grouping_bits(grouping, grouping_arguments(call).unwrap_or_default()))
+                }
                 Expr::AggregateFunction(call) => Some(self.add_aggregate(grouping, expr, call)),
                 Expr::Column(column) if grouping.borrow().scope.find(column).is_some() => {
                     Some(self.dependent(grouping, column, false))
@@ -91,14 +120,38 @@ impl Binder<'_> {
         }
     }
 
+    /// What GROUPING of these arguments becomes.
+    fn grouping_bits(&self, grouping: &RefCell<Grouping>, arguments: &[Expr]) -> Expr {
+        let mut grouping = grouping.borrow_mut();
+        let index = |argument: &Expr| grouping.groups.iter().position(|group| group.expr == *argument);
+        let Some(keys) = arguments.iter().map(index).collect::<Option<Vec<usize>>>() else {
+            let message = "arguments to GROUPING must be grouping expressions of the associated query level";
+            grouping.error.get_or_insert(PgError::new(SqlState::GROUPING_ERROR, message));
+            return lit(0i32);
+        };
+        if grouping.sets.is_none() {
+            return lit(0i32);
+        }
+        let name = self.fresh("c");
+        grouping.above.push((Above::Missing(keys), name.clone()));
+        Expr::Column(Column::new_unqualified(name))
+    }
+
     /// A column that is not grouped by: fine if the grouped primary key of its relation determines it.
     fn dependent(&self, grouping: &RefCell<Grouping>, column: &Column, in_subquery: bool) -> Expr {
         let scope = grouping.borrow().scope;
-        let grouped: Vec<Expr> = grouping.borrow().groups.iter().map(|group| group.expr.clone()).collect();
+        let in_every_set = |index: &usize| grouping.borrow().sets.iter().flatten().all(|set| set.contains(index));
+        let count = grouping.borrow().groups.len();
+        let grouped: Vec<Expr> =
+            (0..count).filter(in_every_set).map(|index| grouping.borrow().groups[index].expr.clone()).collect();
         let determined = scope.relation_of(column).is_some_and(|relation| relation.key_within(&grouped));
         if let (true, Some(found)) = (determined, scope.find(column)) {
             match self.add_group(grouping, found.typed.clone()) {
-                Ok(value) => return value,
+                Ok(value) => {
+                    let sets = &mut grouping.borrow_mut().sets;
+                    sets.iter_mut().flatten().for_each(|set| set.push(count));
+                    return value;
+                }
                 Err(error) => grouping.borrow_mut().error = Some(error),
             }
         } else {
@@ -119,8 +172,7 @@ impl Binder<'_> {
         let Expr::OuterReferenceColumn(_, column) = expr else { return None };
         let found = grouping.borrow().scope.find(column)?.typed.sql_type.arrow();
         let local = Expr::Column(column.clone());
-        let known =
-            grouping.borrow().groups.iter().find(|group| group.expr == local).map(|group| group.key.value.clone());
+        let known = grouping.borrow().groups.iter().find(|group| group.expr == local).map(|group| group.value.clone());
         match known.unwrap_or_else(|| self.dependent(grouping, column, true)) {
             Expr::Column(value) => Some(outer_reference(value, found)),
             other => Some(other),
@@ -133,6 +185,10 @@ impl Binder<'_> {
             return column.clone();
         }
         let mut call = call.clone();
+        let kept = matches!(call.func.name(), "array_agg" | "string_agg");
+        if kept && call.params.order_by.is_empty() && !call.params.distinct {
+            call.params.order_by = grouping.order.clone();
+        }
         let mut input = |expr: &mut Expr| {
             if matches!(expr, Expr::Literal(..)) {
                 return;
@@ -172,10 +228,14 @@ impl Binder<'_> {
             aggregates.push(self.named(count.expr).0);
         }
         let mut plan = self.resolve_subqueries(plan, &mut inputs.iter_mut().collect::<Vec<_>>())?;
+        plan = self.unnest_calls(plan, &mut inputs.iter_mut().collect::<Vec<_>>())?;
         if !inputs.is_empty() {
             plan = project(plan, inputs)?;
         }
-        aggregate(plan, groups, aggregates)
+        match grouping.sets {
+            None => aggregate(plan, groups, aggregates),
+            Some(sets) => aggregate_sets(plan, &groups, &sets, aggregates, grouping.above),
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Calls: scalar functions, aggregates with DISTINCT, ORDER BY and FILTER, and window functions with OVER.
 
-use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::array::RecordBatchOptions;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{ColumnarValue, Expr};
 use datafusion::physical_expr::create_physical_expr;
+use repr::numeric::Numeric;
 use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
 use std::sync::Arc;
@@ -17,9 +17,12 @@ use super::build::{any_expr, case, internal};
 use super::expr::{At, Clause, Inside, shared_typmod, unify};
 use super::from::name_text;
 use super::query::sort_key;
-use super::table_function::is_constant;
+use super::table_function::{is_constant, set_returning};
 use super::window::WINDOWING_ERROR;
-use crate::functions::{is_aggregate, is_function, resolve_aggregate, resolve_function};
+use crate::functions::{
+    is_aggregate, is_function, is_ordered_set, ordered_set_value, resolve_aggregate, resolve_function,
+    resolve_ordered_set,
+};
 use crate::literal;
 use crate::operators::resolve_operator;
 use crate::typed::TypedExpr;
@@ -70,8 +73,22 @@ impl Binder<'_> {
         if !matches!(function.parameters, ast::FunctionArguments::None) {
             return Err(PgError::unsupported(format!("{name} with two lists of arguments")));
         }
-        if !function.within_group.is_empty() {
-            return Err(PgError::unsupported("WITHIN GROUP"));
+        let wrong = |message: String| Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, message));
+        match (function.within_group.is_empty(), is_ordered_set(name)) {
+            (true, true) => {
+                let arguments = self.bind_arguments(name, function, at)?.args;
+                let types: Vec<String> = arguments.iter().map(|argument| argument.sql_type.sql_name()).collect();
+                let message = format!("function {name}({}) does not exist", types.join(", "));
+                return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
+            }
+            (false, false) if is_aggregate(name) => {
+                return wrong(format!("{name} is not an ordered-set aggregate, so it cannot have WITHIN GROUP"));
+            }
+            (false, false) => return Err(PgError::unsupported(format!("{name} with WITHIN GROUP"))),
+            (false, true) if function.over.is_some() => {
+                return Err(PgError::unsupported(format!("OVER for ordered-set aggregate {name}")));
+            }
+            _ => {}
         }
         if function.null_treatment.is_some() {
             return Err(PgError::unsupported("IGNORE NULLS or RESPECT NULLS"));
@@ -85,6 +102,9 @@ impl Binder<'_> {
         if let Some(over) = &function.over {
             return self.bind_window_function(name, function, over, at);
         }
+        if name == "grouping" {
+            return self.bind_grouping(function, at);
+        }
         if is_aggregate(name) && !(is_function(name) && function.filter.is_none()) {
             return self.bind_aggregate(name, function, at);
         }
@@ -93,7 +113,8 @@ impl Binder<'_> {
             return Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, message));
         }
         if matches!(name, "unnest" | "generate_series") {
-            return Err(PgError::unsupported(format!("{name} outside FROM")));
+            refuse_set_in(at)?;
+            return set_returning(name, self.plain_arguments(name, function, at)?);
         }
         let arguments = self.bind_arguments(name, function, at)?;
         for (present, what) in [
@@ -169,6 +190,9 @@ impl Binder<'_> {
 
     fn aggregate_over(&self, name: &str, function: &ast::Function, inside: At) -> Result<TypedExpr, PgError> {
         let arguments = self.bind_arguments(name, function, inside)?;
+        if !function.within_group.is_empty() {
+            return self.ordered_set(name, function, arguments, inside);
+        }
         if arguments.star && name != "count" {
             let message = format!("{name}(*) specified, but {name} takes an argument");
             return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
@@ -181,18 +205,60 @@ impl Binder<'_> {
             };
             return Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, message));
         }
-        let filter = match &function.filter {
-            None => None,
-            Some(filter) => {
-                let typed = self.bind_at(filter, At { clause: Clause::Filter, ..inside })?;
-                Some(self.boolean(typed, "FILTER")?)
-            }
-        };
+        let filter = self.bind_filter(function, inside)?;
         let mut order_by = Vec::new();
         for item in &arguments.order_by {
             order_by.push(sort_key(self.bind_at(&item.expr, inside)?, &item.options)?);
         }
         resolve_aggregate(name, arguments.args, arguments.distinct, filter, order_by)
+    }
+
+    fn bind_filter(&self, function: &ast::Function, inside: At) -> Result<Option<Expr>, PgError> {
+        match &function.filter {
+            None => Ok(None),
+            Some(filter) => {
+                let typed = self.bind_at(filter, At { clause: Clause::Filter, ..inside })?;
+                self.boolean(typed, "FILTER").map(Some)
+            }
+        }
+    }
+
+    /// `name(fraction) WITHIN GROUP (ORDER BY value)`.
+    fn ordered_set(
+        &self,
+        name: &str,
+        function: &ast::Function,
+        arguments: Arguments,
+        inside: At,
+    ) -> Result<TypedExpr, PgError> {
+        let undefined = || PgError::new(SqlState::UNDEFINED_FUNCTION, format!("function {name} does not exist"));
+        if arguments.distinct || arguments.star || !arguments.order_by.is_empty() {
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, "cannot use DISTINCT or ORDER BY with WITHIN GROUP"));
+        }
+        let [item] = function.within_group.as_slice() else { return Err(undefined()) };
+        let value = ordered_set_value(name, self.bind_at(&item.expr, inside)?)?;
+        let fraction = match (name, <[TypedExpr; 1]>::try_from(arguments.args)) {
+            ("mode", Err(none)) if none.is_empty() => None,
+            ("percentile_cont" | "percentile_disc", Ok([fraction])) => Some(percentile_fraction(name, fraction)?),
+            _ => return Err(undefined()),
+        };
+        let sort = sort_key(value.clone(), &item.options)?;
+        let filter = self.bind_filter(function, inside)?;
+        resolve_ordered_set(name, fraction, value, sort, filter)
+    }
+
+    /// The arguments of a call that takes nothing else.
+    pub(crate) fn plain_arguments(
+        &self,
+        name: &str,
+        function: &ast::Function,
+        at: At,
+    ) -> Result<Vec<TypedExpr>, PgError> {
+        let arguments = self.bind_arguments(name, function, at)?;
+        if arguments.distinct || arguments.star || !arguments.order_by.is_empty() || function.filter.is_some() {
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, format!("{name} takes expressions only")));
+        }
+        Ok(arguments.args)
     }
 
     /// The arguments of a window function that is no aggregate.
@@ -209,6 +275,45 @@ impl Binder<'_> {
         }
         Ok(arguments.args)
     }
+}
+
+/// A percentile's fraction, or an array of them, as a literal.
+fn percentile_fraction(name: &str, fraction: TypedExpr) -> Result<TypedExpr, PgError> {
+    let changing = || PgError::unsupported(format!("a fraction of {name} that is not a constant"));
+    if !matches!(fraction.sql_type, SqlType::Array(_)) {
+        let typed = crate::cast::cast(fraction, &SqlType::Float8, -1, crate::cast::CastContext::Implicit)?;
+        let value = constant(&typed.expr)?.ok_or_else(changing)?;
+        return Ok(TypedExpr { expr: Expr::Literal(value, None), ..typed });
+    }
+    let ScalarValue::List(list) = constant(&fraction.expr)?.ok_or_else(changing)? else {
+        return Err(PgError::internal("an array that is no list"));
+    };
+    let mut fractions = Vec::new();
+    for row in 0..if list.is_null(0) { 0 } else { list.value(0).len() } {
+        let element = list.value(0);
+        fractions.push(match ScalarValue::try_from_array(&element, row).map_err(internal)? {
+            ScalarValue::LargeBinary(numeric) => {
+                ScalarValue::Float64(numeric.map(|numeric| Numeric::decode(&numeric).to_f64()))
+            }
+            number => number.cast_to(&DataType::Float64).map_err(internal)?,
+        });
+    }
+    let list = match list.is_null(0) {
+        true => ScalarValue::try_from(&DataType::new_list(DataType::Float64, true)).map_err(internal)?,
+        false => ScalarValue::List(ScalarValue::new_list_nullable(&fractions, &DataType::Float64)),
+    };
+    Ok(TypedExpr::new(Expr::Literal(list, None), SqlType::Array(Box::new(SqlType::Float8))))
+}
+
+/// Set-returning functions stand in the SELECT list and what goes with it.
+fn refuse_set_in(at: At) -> Result<(), PgError> {
+    let message = match (at.inside, at.clause) {
+        (Inside::Aggregate, _) => "aggregate function calls cannot contain set-returning function calls".to_string(),
+        (Inside::Window, _) => "window function calls cannot contain set-returning function calls".to_string(),
+        (_, Clause::Select | Clause::GroupBy | Clause::OrderBy | Clause::DistinctOn) => return Ok(()),
+        (_, clause) => format!("set-returning functions are not allowed in {}", clause.name()),
+    };
+    Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, message))
 }
 
 fn coalesce(args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {

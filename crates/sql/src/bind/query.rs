@@ -10,7 +10,7 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{
-    Expr, Limit, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, Sort, SortExpr, Values, lit,
+    Expr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, Sort, SortExpr, Values, lit,
 };
 use repr::{ColumnSchema, PgError, SqlState, SqlType};
 use sqlparser::ast;
@@ -591,6 +591,33 @@ pub(crate) fn sort_key(typed: TypedExpr, options: &ast::OrderByOptions) -> Resul
         return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
     }
     Ok(SortExpr::new(equality_key(typed), ascending, options.nulls_first.unwrap_or(!ascending)))
+}
+
+/// `plan`, and what its rows are sorted by where its last steps tell. Those columns are among the plan's then.
+pub(crate) fn ordering(plan: LogicalPlan) -> (LogicalPlan, Vec<SortExpr>) {
+    let order = match &plan {
+        LogicalPlan::Sort(sort) => sort.expr.clone(),
+        LogicalPlan::Limit(limit) => match limit.input.as_ref() {
+            LogicalPlan::Sort(sort) => sort.expr.clone(),
+            _ => Vec::new(),
+        },
+        LogicalPlan::Filter(filter) => {
+            let (input, order) = ordering(filter.input.as_ref().clone());
+            match Filter::try_new(filter.predicate.clone(), Arc::new(input)) {
+                Ok(filter) if !order.is_empty() => return (LogicalPlan::Filter(filter), order),
+                _ => Vec::new(),
+            }
+        }
+        // It only hides the columns that are sorted by.
+        LogicalPlan::Projection(narrowing) if narrowing.expr.iter().all(|expr| matches!(expr, Expr::Column(_))) => {
+            match ordering(narrowing.input.as_ref().clone()) {
+                (_, order) if order.is_empty() => order,
+                sorted => return sorted,
+            }
+        }
+        _ => Vec::new(),
+    };
+    (plan, order)
 }
 
 /// Sorted, unless there is nothing to sort by.

@@ -13,6 +13,7 @@ use super::Binder;
 use super::aggregate::{holds_aggregate, holds_window};
 use super::build::{internal, project};
 use super::expr::{At, Clause, Inside, column_name, span_of};
+use super::grouping::{GroupBy, expand};
 use super::query::{Output, OutputColumn, Tail, narrowed, sort_key};
 use super::scope::{Env, Scope, fold};
 use crate::cast::{CastContext, cast};
@@ -85,7 +86,11 @@ impl Binder<'_> {
         if grouped {
             let later = items.iter_mut().map(|item| &mut item.typed).chain(&mut hidden);
             let exprs = later.map(|typed| &mut typed.expr).chain(having.as_mut());
-            plan = self.group(plan, &scope, groups.unwrap_or_default(), &mut exprs.collect::<Vec<_>>())?;
+            let groups = groups.unwrap_or_default();
+            let several_sets = groups.sets.is_some();
+            plan = self.group(plan, &scope, groups, &mut exprs.collect::<Vec<_>>())?;
+            // A key is NULL in the rows of the sets that lack it.
+            items.iter_mut().for_each(|item| item.nullable |= several_sets);
         }
         self.end_spans(around);
         if let Some(having) = having {
@@ -95,6 +100,7 @@ impl Binder<'_> {
         let mut exprs: Vec<&mut Expr> = later.map(|typed| &mut typed.expr).collect();
         plan = self.resolve_windows(plan, (!grouped).then_some(&scope), &mut exprs)?;
         plan = self.resolve_subqueries(plan, &mut exprs)?;
+        plan = self.unnest_calls(plan, &mut exprs)?;
 
         let mut projected = Vec::new();
         for typed in items.iter_mut().map(|item| &mut item.typed).chain(hidden.iter_mut()) {
@@ -195,14 +201,14 @@ impl Binder<'_> {
         Ok(items)
     }
 
-    /// The grouping expressions; None without GROUP BY.
+    /// The grouping expressions and sets; None without GROUP BY.
     fn bind_group_by(
         &self,
         group_by: &ast::GroupByExpr,
         items: &[OutputColumn],
         scope: &Scope,
         at: At,
-    ) -> Result<Option<Vec<TypedExpr>>, PgError> {
+    ) -> Result<Option<GroupBy>, PgError> {
         let ast::GroupByExpr::Expressions(exprs, modifiers) = group_by else {
             return Err(PgError::unsupported("GROUP BY ALL"));
         };
@@ -214,36 +220,64 @@ impl Binder<'_> {
         }
         let local = Env::Scope { scope, parent: &Env::Root };
         let mut groups: Vec<TypedExpr> = Vec::new();
-        let flat = exprs.iter().flat_map(|expr| match expr {
-            ast::Expr::Tuple(parts) => parts.iter().collect(),
-            single => vec![single],
-        });
-        for expr in flat {
-            if matches!(expr, ast::Expr::GroupingSets(_) | ast::Expr::Cube(_) | ast::Expr::Rollup(_)) {
-                return Err(PgError::unsupported("GROUPING SETS, CUBE and ROLLUP"));
+        let (written, as_sets) = expand(exprs)?;
+        let mut sets: Vec<Vec<usize>> = Vec::new();
+        // Each expression as it is written is bound once, however many sets it is in.
+        let mut known: Vec<(&ast::Expr, usize)> = Vec::new();
+        for set in &written {
+            let mut indexes = Vec::new();
+            for expr in set {
+                let index = match known.iter().find(|(other, _)| std::ptr::eq(*other, *expr)) {
+                    Some((_, index)) => *index,
+                    None => {
+                        let index = self.bind_group_expr(expr, items, &local, at, &mut groups)?;
+                        known.push((expr, index));
+                        index
+                    }
+                };
+                if !indexes.contains(&index) {
+                    indexes.push(index);
+                }
             }
-            // A name means an input column before it means an output column.
-            let input = match expr {
-                ast::Expr::Identifier(ident) => self.find_column(ident, &local)?,
-                _ => None,
-            };
-            let typed = match input {
-                Some(typed) => typed,
-                None => match self.output_named(expr, items, "GROUP BY")? {
-                    Some(index) => items[index].typed.clone(),
-                    None => self.bind_at(expr, at)?,
-                },
-            };
-            if holds_aggregate(&typed.expr) {
-                let message = "aggregate functions are not allowed in GROUP BY";
-                return Err(PgError::new(SqlState::GROUPING_ERROR, message));
-            }
-            if holds_window(&typed.expr) {
-                return Err(PgError::new(SqlState("42P20"), "window functions are not allowed in GROUP BY"));
-            }
-            groups.push(typed);
+            sets.push(indexes);
         }
-        Ok(Some(groups))
+        let several = as_sets && sets.len() > 1;
+        Ok(Some(GroupBy { exprs: groups, sets: several.then_some(sets) }))
+    }
+
+    /// Binds a grouping expression to its index among `groups`, where it is put if it is new.
+    fn bind_group_expr(
+        &self,
+        expr: &ast::Expr,
+        items: &[OutputColumn],
+        local: &Env,
+        at: At,
+        groups: &mut Vec<TypedExpr>,
+    ) -> Result<usize, PgError> {
+        // A name means an input column before it means an output column.
+        let input = match expr {
+            ast::Expr::Identifier(ident) => self.find_column(ident, local)?,
+            _ => None,
+        };
+        let typed = match input {
+            Some(typed) => typed,
+            None => match self.output_named(expr, items, "GROUP BY")? {
+                Some(index) => items[index].typed.clone(),
+                None => self.bind_at(expr, at)?,
+            },
+        };
+        if holds_aggregate(&typed.expr) {
+            let message = "aggregate functions are not allowed in GROUP BY";
+            return Err(PgError::new(SqlState::GROUPING_ERROR, message));
+        }
+        if holds_window(&typed.expr) {
+            return Err(PgError::new(SqlState("42P20"), "window functions are not allowed in GROUP BY"));
+        }
+        if let Some(index) = groups.iter().position(|other| other.expr == typed.expr) {
+            return Ok(index);
+        }
+        groups.push(typed);
+        Ok(groups.len() - 1)
     }
 
     /// The first row, by ORDER BY, of each combination of the DISTINCT ON expressions.

@@ -26,7 +26,7 @@ use super::build::{
 };
 use super::decorrelate::{has_outer, is_single_row};
 use super::expr::{At, boolean, compare_rows, negate, span_of, without_parens};
-use super::query::Output;
+use super::query::{Output, ordering};
 use crate::cast::{CastContext, cast, common_type};
 use crate::functions::{resolve_aggregate, resolve_function};
 use crate::operators::{equality_key, resolve_operator};
@@ -82,15 +82,12 @@ impl Binder<'_> {
         if matches!(element, SqlType::Array(_)) {
             return Err(PgError::unsupported("an array of arrays"));
         }
-        let order = match &output.plan {
-            LogicalPlan::Sort(node) => node.expr.clone(),
-            _ => Vec::new(),
-        };
+        let (plan, order) = ordering(output.plan);
         let call = resolve_aggregate("array_agg", vec![column.typed.clone()], false, None, order)?;
         let (call, name) = self.named(call.expr);
         let empty = ScalarValue::new_list_nullable(&[], &element.arrow());
         let empty = lit(ScalarValue::List(empty));
-        let plan = aggregate(output.plan, Vec::new(), vec![call])?;
+        let plan = aggregate(plan, Vec::new(), vec![call])?;
         let name = Expr::Column(name);
         let (value, value_name) = self.named(case(vec![(name.clone().is_null(), empty)], name));
         let plan = project(plan, vec![value])?;

@@ -10,7 +10,7 @@ use sqlparser::ast;
 use std::sync::Arc;
 
 use super::Binder;
-use super::build::{any_expr, extend, internal, one_row, project};
+use super::build::{any_expr, extend, internal, one_row, project, replace};
 use super::expr::Clause;
 use super::from::{Item, name_text};
 use super::function::constant;
@@ -82,6 +82,37 @@ impl Binder<'_> {
         let plan = self.unnested(typed.expr)?;
         let typed = TypedExpr { expr: plan.1, sql_type: *element, typmod: typed.typmod };
         self.function_item(plan.0, typed, "unnest", alias)
+    }
+
+    /// Makes rows of the set-returning calls in `exprs`, which read `plan`, and columns of the calls.
+    pub(crate) fn unnest_calls(&self, plan: LogicalPlan, exprs: &mut [&mut Expr]) -> Result<LogicalPlan, PgError> {
+        let is_call = |expr: &Expr| matches!(expr, Expr::Unnest(_));
+        let mut calls: Vec<Expr> = Vec::new();
+        for expr in exprs.iter() {
+            if any_expr(expr, |expr| matches!(expr, Expr::Case(_)) && any_expr(expr, is_call)) {
+                let message = "set-returning functions are not allowed in CASE";
+                return Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
+            }
+            any_expr(expr, |expr| {
+                if is_call(expr) && !calls.contains(expr) {
+                    calls.push(expr.clone());
+                }
+                false
+            });
+        }
+        let call = match calls.as_slice() {
+            [] => return Ok(plan),
+            [call] => call,
+            _ => return Err(PgError::unsupported("more than one set-returning function in a SELECT list")),
+        };
+        let Expr::Unnest(list) = call else { return Err(PgError::internal("a call that returns no set")) };
+        let (list, column) = self.named(list.expr.as_ref().clone());
+        let plan = unnest(extend(plan, vec![list])?, column.clone())?;
+        for expr in exprs.iter_mut() {
+            let found = |expr: &Expr| (expr == call).then(|| Expr::Column(column.clone()));
+            **expr = replace(std::mem::take(&mut **expr), found)?;
+        }
+        Ok(plan)
     }
 
     fn bind_generate_series(
@@ -304,6 +335,25 @@ pub(crate) fn series(args: Vec<TypedExpr>) -> Result<(Expr, SqlType), PgError> {
         }
     }
     Ok((gen_series_udf().call(exprs), element))
+}
+
+/// A set-returning call among other expressions: `Expr::Unnest` until [`Binder::unnest_calls`] makes rows of it.
+pub(crate) fn set_returning(name: &str, mut args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
+    let rows = |list: Expr| Expr::Unnest(datafusion::logical_expr::expr::Unnest::new(list));
+    if name == "generate_series" {
+        let (list, element) = series(args)?;
+        return cast(TypedExpr::new(rows(list), SqlType::Int8), &element, -1, CastContext::Explicit);
+    }
+    match (args.pop(), args.is_empty()) {
+        (Some(TypedExpr { expr, sql_type: SqlType::Array(element), typmod }), true) => {
+            Ok(TypedExpr { expr: rows(expr), sql_type: *element, typmod })
+        }
+        (Some(other), true) => {
+            let message = format!("function unnest({}) does not exist", other.sql_type.sql_name());
+            Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message))
+        }
+        _ => Err(PgError::unsupported("unnest of several arrays")),
+    }
 }
 
 /// One row an element of the list in `column`, which becomes the element. No row for NULL or an empty list.

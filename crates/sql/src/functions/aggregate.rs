@@ -9,6 +9,8 @@
 mod collected;
 mod extreme;
 mod linear;
+mod ordered_set;
+mod whole;
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -26,6 +28,7 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, GroupsAccumulator, Signature, SortExpr, Volatility, lit,
 };
+use repr::numeric::Spread;
 use repr::{PgError, SqlState, SqlType};
 
 use super::kernel::external;
@@ -415,6 +418,26 @@ fn aggregates() -> Vec<Aggregate> {
         state_types: |_, arguments, _| Ok(vec![first(arguments)?.clone()]),
         ordered: false,
     };
+    let whole = |name: &'static str, arguments: usize, ordered: bool| Aggregate {
+        name,
+        signature: Signature::any(arguments, Volatility::Immutable),
+        result: whole::result_type,
+        make: collected::Collected::boxed,
+        state_types: collected::state_types,
+        ordered,
+    };
+    // Of integers they are sums.
+    let spread = |name: &'static str| Aggregate {
+        make: |name, shape| match is_integer(&shape.arguments) {
+            true => linear::Linear::boxed(name, shape),
+            false => collected::Collected::boxed(name, shape),
+        },
+        state_types: |name, arguments, result| match is_integer(arguments) {
+            true => linear::state_types(name, arguments, result),
+            false => collected::state_types(name, arguments, result),
+        },
+        ..whole(name, 1, false)
+    };
     vec![
         Aggregate {
             name: "array_agg",
@@ -425,11 +448,17 @@ fn aggregates() -> Vec<Aggregate> {
             ordered: true,
         },
         linear("avg"),
+        whole("bit_and", 1, false),
+        whole("bit_or", 1, false),
+        whole("bit_xor", 1, false),
         linear("bool_and"),
         linear("bool_or"),
         linear("count"),
         extreme("max"),
         extreme("min"),
+        whole("mode", 1, true),
+        whole("percentile_cont", 2, true),
+        whole("percentile_disc", 2, true),
         Aggregate {
             name: "single_value",
             signature: Signature::any(1, Volatility::Immutable),
@@ -438,6 +467,8 @@ fn aggregates() -> Vec<Aggregate> {
             state_types: collected::state_types,
             ordered: false,
         },
+        spread("stddev_pop"),
+        spread("stddev_samp"),
         Aggregate {
             name: "string_agg",
             signature: Signature::any(2, Volatility::Immutable),
@@ -447,8 +478,16 @@ fn aggregates() -> Vec<Aggregate> {
             ordered: true,
         },
         linear("sum"),
+        spread("var_pop"),
+        spread("var_samp"),
     ]
 }
+
+fn is_integer(arguments: &[DataType]) -> bool {
+    matches!(arguments, [DataType::Int16 | DataType::Int32 | DataType::Int64])
+}
+
+pub(crate) use ordered_set::{is_ordered_set, ordered_set_value, resolve_ordered_set};
 
 static AGGREGATES: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock::new(|| {
     aggregates()
@@ -459,7 +498,12 @@ static AGGREGATES: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock
 
 /// Other names of the same aggregates.
 fn canonical(name: &str) -> &str {
-    if name == "every" { "bool_and" } else { name }
+    match name {
+        "every" => "bool_and",
+        "stddev" => "stddev_samp",
+        "variance" => "var_samp",
+        name => name,
+    }
 }
 
 /// Whether any aggregate has that name.
@@ -469,7 +513,7 @@ pub(crate) fn is_aggregate(name: &str) -> bool {
 
 /// The names of all aggregates.
 pub(crate) fn names() -> Vec<&'static str> {
-    AGGREGATES.keys().copied().chain(["every"]).collect()
+    AGGREGATES.keys().copied().chain(["every", "stddev", "variance"]).collect()
 }
 
 fn undefined(name: &str, arguments: &[TypedExpr]) -> PgError {
@@ -497,7 +541,7 @@ pub(crate) fn resolve_aggregate(
         && match name {
             "count" => true,
             "sum" | "avg" => result != SqlType::Interval,
-            _ => false,
+            name => Spread::named(name).is_some(),
         };
     let expressions =
         arguments.into_iter().map(|argument| if keyed { equality_key(argument) } else { argument.expr }).collect();
@@ -547,6 +591,15 @@ fn typed_arguments(name: &str, arguments: Vec<TypedExpr>) -> Result<(Vec<TypedEx
             };
             Ok((vec![argument], result))
         }
+        "bit_and" | "bit_or" | "bit_xor" => match argument_type {
+            Int2 | Int4 | Int8 => Ok((vec![argument], argument_type)),
+            _ => Err(refused),
+        },
+        name if Spread::named(name).is_some() => match argument_type {
+            Int2 | Int4 | Int8 | Numeric => Ok((vec![argument], Numeric)),
+            Float4 | Float8 => Ok((vec![argument], Float8)),
+            _ => Err(refused),
+        },
         "min" | "max" => {
             let wanted = match &argument_type {
                 Int2 | Int4 | Int8 | Float4 | Float8 | Numeric | Text | Bpchar | Date | Time | Timestamp

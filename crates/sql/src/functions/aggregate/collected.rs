@@ -1,16 +1,19 @@
-//! Aggregates that keep their rows: array_agg, string_agg, single_value, and DISTINCT around any aggregate.
+//! Aggregates that keep their rows: array_agg, string_agg, single_value, those of [`whole`], and DISTINCT around any aggregate.
+//!
+//! Rows that ORDER BY leaves open, all of them without one, are ordered by their values: the answer then depends on the
+//! rows alone, not on how they came, and is the same from a view.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::compute::{SortColumn, concat, interleave, lexsort_to_indices, take};
+use arrow::compute::{SortColumn, SortOptions, concat, interleave, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field};
 use arrow::row::{RowConverter, SortField};
 use repr::{PgError, SqlState};
 
-use super::{MakeState, Shape, State};
+use super::{MakeState, Shape, State, whole};
 
 fn internal(error: arrow::error::ArrowError) -> PgError {
     PgError::internal(error.to_string())
@@ -56,28 +59,30 @@ impl Collected {
         }
         sorted(columns, &self.shape)
     }
-
-    fn list(&self, lists: Vec<Option<ArrayRef>>, data_type: &DataType) -> Result<ArrayRef, PgError> {
-        let lengths = lists.iter().map(|list| list.as_ref().map_or(0, |list| list.len()));
-        let offsets = OffsetBuffer::from_lengths(lengths);
-        let nulls: NullBuffer = lists.iter().map(Option::is_some).collect::<Vec<bool>>().into();
-        let present: Vec<&dyn Array> = lists.iter().flatten().map(|list| list.as_ref()).collect();
-        let values =
-            if present.is_empty() { new_empty_array(data_type) } else { concat(&present).map_err(internal)? };
-        let field = Arc::new(Field::new_list_field(data_type.clone(), true));
-        Ok(Arc::new(ListArray::new(field, offsets, values, Some(nulls))))
-    }
 }
 
-/// Rows by what ORDER BY named, which are the columns after the arguments.
+/// An array of lists; None is NULL.
+pub(super) fn list(lists: Vec<Option<ArrayRef>>, data_type: &DataType) -> Result<ArrayRef, PgError> {
+    let lengths = lists.iter().map(|list| list.as_ref().map_or(0, |list| list.len()));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let nulls: NullBuffer = lists.iter().map(Option::is_some).collect::<Vec<bool>>().into();
+    let present: Vec<&dyn Array> = lists.iter().flatten().map(|list| list.as_ref()).collect();
+    let values = if present.is_empty() { new_empty_array(data_type) } else { concat(&present).map_err(internal)? };
+    let field = Arc::new(Field::new_list_field(data_type.clone(), true));
+    Ok(Arc::new(ListArray::new(field, offsets, values, Some(nulls))))
+}
+
+/// Rows by what ORDER BY named, which are the columns after the arguments, then by the arguments.
 fn sorted(columns: Vec<ArrayRef>, shape: &Shape) -> Result<Vec<ArrayRef>, PgError> {
-    if shape.order.is_empty() || columns.iter().any(|column| column.is_empty()) {
+    if columns.iter().any(|column| column.len() < 2) {
         return Ok(columns);
     }
-    let keys: Vec<SortColumn> = columns[shape.arguments.len()..]
-        .iter()
-        .zip(&shape.order)
-        .map(|(column, (_, options))| SortColumn { values: Arc::clone(column), options: Some(*options) })
+    let (arguments, ordering) = columns.split_at(shape.arguments.len());
+    let named = ordering.iter().zip(shape.order.iter().map(|(_, options)| *options));
+    let open = arguments.iter().map(|column| (column, SortOptions { descending: false, nulls_first: false }));
+    let keys: Vec<SortColumn> = named
+        .chain(open)
+        .map(|(column, options)| SortColumn { values: Arc::clone(column), options: Some(options) })
         .collect();
     let order = lexsort_to_indices(&keys, None).map_err(internal)?;
     columns.iter().map(|column| take(column, &order, None).map_err(internal)).collect()
@@ -112,7 +117,7 @@ impl State for Collected {
                     let some = !self.places[group].is_empty();
                     lists.push(if some { self.rows_of(group)?.into_iter().next() } else { None });
                 }
-                self.list(lists, &self.shape.arguments[0])
+                list(lists, &self.shape.arguments[0])
             }
             "single_value" => {
                 let mut values = Vec::with_capacity(group_count);
@@ -134,7 +139,7 @@ impl State for Collected {
                 }
                 concat(&values).map_err(internal)
             }
-            _ => {
+            "string_agg" => {
                 let mut builder = StringBuilder::new();
                 for group in 0..group_count {
                     let rows = self.rows_of(group)?;
@@ -156,6 +161,15 @@ impl State for Collected {
                 }
                 Ok(Arc::new(builder.finish()))
             }
+            name => {
+                let answer = |group: usize| whole::answer(name, &self.shape, &self.rows_of(group)?);
+                let answers = (0..group_count).map(answer).collect::<Result<Vec<_>, _>>()?;
+                let answers: Vec<&dyn Array> = answers.iter().map(|answer| answer.as_ref()).collect();
+                match answers.is_empty() {
+                    true => Ok(new_empty_array(&whole::result_type(name, &self.shape.arguments)?)),
+                    false => concat(&answers).map_err(internal),
+                }
+            }
         }
     }
 
@@ -167,7 +181,7 @@ impl State for Collected {
                 column.push(Some(values));
             }
         }
-        columns.into_iter().zip(&types).map(|(lists, data_type)| self.list(lists, data_type)).collect()
+        columns.into_iter().zip(&types).map(|(lists, data_type)| list(lists, data_type)).collect()
     }
 
     fn merge(&mut self, states: &[ArrayRef], groups: &[usize], group_count: usize) -> Result<(), PgError> {

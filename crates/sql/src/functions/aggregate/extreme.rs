@@ -1,6 +1,6 @@
 //! min and max: the best value of each group so far, in PostgreSQL's order.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -80,8 +80,12 @@ impl Storage for Intervals {
         array.as_primitive::<IntervalMonthDayNanoType>().value(row)
     }
 
+    /// Of equally long ones that with more months comes first, then that with more days: so the answer does not depend
+    /// on the order of rows.
     fn compare(left: &IntervalMonthDayNano, right: &IntervalMonthDayNano) -> Ordering {
-        Interval::from_arrow(*left).span().cmp(&Interval::from_arrow(*right).span())
+        let parts = |value: &IntervalMonthDayNano| (Reverse(value.months), Reverse(value.days));
+        let (left_span, right_span) = (Interval::from_arrow(*left).span(), Interval::from_arrow(*right).span());
+        left_span.cmp(&right_span).then_with(|| parts(left).cmp(&parts(right)))
     }
 
     fn write(values: &[Option<IntervalMonthDayNano>], _: &DataType) -> ArrayRef {
