@@ -300,7 +300,7 @@ pub fn refused_names() -> Vec<&'static str> {
     not_yet::names().filter(|name| !is_function(name) && !is_aggregate(name) && !window(name)).collect()
 }
 
-pub(crate) use aggregate::{is_ordered_set, ordered_set_value, resolve_ordered_set};
+pub(crate) use aggregate::{is_ordered_set, ordered_set_value, over_window, resolve_ordered_set};
 
 /// Whether any aggregate has that name.
 pub fn is_aggregate(name: &str) -> bool {

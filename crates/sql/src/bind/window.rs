@@ -26,7 +26,7 @@ use super::function::constant_integer;
 use super::query::sort_key;
 use super::scope::{Scope, fold};
 use crate::cast::{CastContext, cast, common_type};
-use crate::functions::is_aggregate;
+use crate::functions::{is_aggregate, over_window};
 use crate::operators::equality_key;
 use crate::typed::TypedExpr;
 use ties::Definite;
@@ -101,7 +101,7 @@ impl Binder<'_> {
             return Err(PgError::unsupported("ORDER BY for an aggregate over a window"));
         }
         let call = WindowFunction {
-            fun: WindowFunctionDefinition::AggregateUDF(aggregate.func),
+            fun: WindowFunctionDefinition::AggregateUDF(over_window(&aggregate.func)),
             params: WindowFunctionParams {
                 args: aggregate.params.args,
                 partition_by: over.partition_by,

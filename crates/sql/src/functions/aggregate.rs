@@ -73,6 +73,8 @@ pub(crate) struct Shape {
     /// The type of each ORDER BY expression, and its options.
     pub(crate) order: Vec<(DataType, arrow::compute::SortOptions)>,
     pub(crate) distinct: bool,
+    /// Rows come in the order of a window's frame, which is the order to keep.
+    pub(crate) in_frame: bool,
 }
 
 /// Makes the state of a call without regard to DISTINCT.
@@ -87,6 +89,8 @@ struct Aggregate {
     /// The columns that hold an exported state.
     state_types: fn(&'static str, &[DataType], &DataType) -> Result<Vec<DataType>, PgError>,
     ordered: bool,
+    /// Of a window's frame: see [`over_window`].
+    in_frame: bool,
 }
 
 impl fmt::Debug for Aggregate {
@@ -97,7 +101,7 @@ impl fmt::Debug for Aggregate {
 
 impl PartialEq for Aggregate {
     fn eq(&self, other: &Aggregate) -> bool {
-        self.name == other.name
+        (self.name, self.in_frame) == (other.name, other.in_frame)
     }
 }
 
@@ -105,7 +109,7 @@ impl Eq for Aggregate {}
 
 impl Hash for Aggregate {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
+        (self.name, self.in_frame).hash(state);
     }
 }
 
@@ -121,7 +125,7 @@ impl Aggregate {
         }
     }
 
-    fn shape(arguments: &AccumulatorArgs) -> Shape {
+    fn shape(&self, arguments: &AccumulatorArgs) -> Shape {
         let order = arguments
             .order_bys
             .iter()
@@ -134,6 +138,7 @@ impl Aggregate {
             arguments: arguments.expr_fields.iter().map(|field| field.data_type().clone()).collect(),
             order,
             distinct: arguments.is_distinct,
+            in_frame: self.in_frame,
         }
     }
 }
@@ -160,7 +165,7 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
-        let state = self.state(&Aggregate::shape(&arguments)).map_err(external)?;
+        let state = self.state(&self.shape(&arguments)).map_err(external)?;
         Ok(Box::new(OneGroup { state }))
     }
 
@@ -189,13 +194,13 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn create_groups_accumulator(&self, arguments: AccumulatorArgs) -> DataFusionResult<Box<dyn GroupsAccumulator>> {
-        let shape = Aggregate::shape(&arguments);
+        let shape = self.shape(&arguments);
         let state = self.state(&shape).map_err(external)?;
         Ok(Box::new(ManyGroups { state, fresh: Box::new(FreshState { name: self.name, make: self.make, shape }) }))
     }
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
-        let shape = Aggregate::shape(&arguments);
+        let shape = self.shape(&arguments);
         if !shape.distinct && linear::is_linear(self.name) {
             return linear::Moving::boxed(self.name, &shape).map_err(external);
         }
@@ -409,6 +414,7 @@ fn aggregates() -> Vec<Aggregate> {
         make: linear::Linear::boxed,
         state_types: linear::state_types,
         ordered: false,
+        in_frame: false,
     };
     let extreme = |name: &'static str| Aggregate {
         name,
@@ -417,6 +423,7 @@ fn aggregates() -> Vec<Aggregate> {
         make: extreme::make,
         state_types: |_, arguments, _| Ok(vec![first(arguments)?.clone()]),
         ordered: false,
+        in_frame: false,
     };
     let whole = |name: &'static str, arguments: usize, ordered: bool| Aggregate {
         name,
@@ -425,6 +432,7 @@ fn aggregates() -> Vec<Aggregate> {
         make: collected::Collected::boxed,
         state_types: collected::state_types,
         ordered,
+        in_frame: false,
     };
     // Of integers they are sums.
     let spread = |name: &'static str| Aggregate {
@@ -446,6 +454,7 @@ fn aggregates() -> Vec<Aggregate> {
             make: collected::Collected::boxed,
             state_types: collected::state_types,
             ordered: true,
+            in_frame: false,
         },
         linear("avg"),
         whole("bit_and", 1, false),
@@ -466,6 +475,7 @@ fn aggregates() -> Vec<Aggregate> {
             make: collected::Collected::boxed,
             state_types: collected::state_types,
             ordered: false,
+            in_frame: false,
         },
         spread("stddev_pop"),
         spread("stddev_samp"),
@@ -476,6 +486,7 @@ fn aggregates() -> Vec<Aggregate> {
             make: collected::Collected::boxed,
             state_types: collected::state_types,
             ordered: true,
+            in_frame: false,
         },
         linear("sum"),
         spread("var_pop"),
@@ -495,6 +506,18 @@ static AGGREGATES: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock
         .map(|aggregate| (aggregate.name, Arc::new(AggregateUDF::new_from_impl(aggregate))))
         .collect()
 });
+
+/// The aggregate `udf` as it is over a window: where the order of rows matters, they come in it.
+pub(crate) fn over_window(udf: &Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+    static IN_FRAME: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock::new(|| {
+        let keeps_order = aggregates().into_iter().filter(|aggregate| aggregate.ordered);
+        keeps_order
+            .map(|aggregate| Aggregate { in_frame: true, ..aggregate })
+            .map(|aggregate| (aggregate.name, Arc::new(AggregateUDF::new_from_impl(aggregate))))
+            .collect()
+    });
+    Arc::clone(IN_FRAME.get(udf.name()).unwrap_or(udf))
+}
 
 /// Other names of the same aggregates.
 fn canonical(name: &str) -> &str {

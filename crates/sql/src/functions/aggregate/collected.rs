@@ -74,7 +74,7 @@ pub(super) fn list(lists: Vec<Option<ArrayRef>>, data_type: &DataType) -> Result
 
 /// Rows by what ORDER BY named, which are the columns after the arguments, then by the arguments.
 fn sorted(columns: Vec<ArrayRef>, shape: &Shape) -> Result<Vec<ArrayRef>, PgError> {
-    if columns.iter().any(|column| column.len() < 2) {
+    if shape.in_frame || columns.iter().any(|column| column.len() < 2) {
         return Ok(columns);
     }
     let (arguments, ordering) = columns.split_at(shape.arguments.len());
