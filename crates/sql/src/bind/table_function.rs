@@ -1,4 +1,5 @@
-//! Functions in FROM: TUMBLE and HOP over a relation, generate_series, unnest, and any scalar function as one row.
+//! Functions in FROM: TUMBLE, HOP, CUMULATE and SESSION over a relation, generate_series, unnest, and any scalar function
+//! as one row.
 //!
 //! A function's arguments may read the items before it, without LATERAL being said.
 
@@ -19,9 +20,36 @@ use super::scope::{Env, Scope, ScopeColumn, fold};
 use crate::cast::{CastContext, cast, common_type};
 use crate::typed::TypedExpr;
 
+mod session;
 pub(crate) mod window_udf;
 
 use window_udf::{WindowFunction, WindowPart};
+
+/// The table functions whose windows depend on a row's time alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Windows {
+    Tumble,
+    Hop,
+    Cumulate,
+}
+
+impl Windows {
+    fn name(self) -> &'static str {
+        match self {
+            Windows::Tumble => "TUMBLE",
+            Windows::Hop => "HOP",
+            Windows::Cumulate => "CUMULATE",
+        }
+    }
+
+    fn usage(self) -> &'static str {
+        match self {
+            Windows::Tumble => "TUMBLE(relation, time column, size [, offset])",
+            Windows::Hop => "HOP(relation, time column, slide, size [, offset])",
+            Windows::Cumulate => "CUMULATE(relation, time column, step, size [, offset])",
+        }
+    }
+}
 
 impl Binder<'_> {
     /// `name(args)` in FROM. `env` sees the items before it.
@@ -40,8 +68,10 @@ impl Binder<'_> {
         let function = text.strip_prefix("pg_catalog.").unwrap_or(&text).to_string();
         let args = positional(args, &function)?;
         match function.as_str() {
-            "tumble" => self.bind_window(&args, alias, env, false),
-            "hop" => self.bind_window(&args, alias, env, true),
+            "tumble" => self.bind_window(&args, alias, env, Windows::Tumble),
+            "hop" => self.bind_window(&args, alias, env, Windows::Hop),
+            "cumulate" => self.bind_window(&args, alias, env, Windows::Cumulate),
+            "session" => self.bind_session(&args, alias, env),
             "generate_series" => self.bind_generate_series(&args, alias, env),
             "unnest" => {
                 let exprs: Vec<ast::Expr> = args.into_iter().cloned().collect();
@@ -162,80 +192,102 @@ impl Binder<'_> {
         }
     }
 
-    /// `TUMBLE(t, ts, size [, offset])` and `HOP(t, ts, slide, size [, offset])`: t's columns, `window_start`, `window_end`.
+    /// `TUMBLE(t, ts, size [, offset])`, `HOP(t, ts, slide, size [, offset])` and `CUMULATE(t, ts, step, size [, offset])`:
+    /// t's columns, `window_start`, `window_end`.
     fn bind_window(
         &self,
         args: &[&ast::Expr],
         alias: Option<&ast::TableAlias>,
         env: &Env,
-        hop: bool,
+        windows: Windows,
     ) -> Result<Item, PgError> {
-        let function = if hop { "HOP" } else { "TUMBLE" };
-        let usage = if hop {
-            "HOP(relation, time column, slide, size [, offset])"
-        } else {
-            "TUMBLE(relation, time column, size [, offset])"
-        };
-        let wanted = if hop { 4..=5 } else { 3..=4 };
-        if !wanted.contains(&args.len()) {
-            return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, format!("{function} takes {usage}")));
+        let function = windows.name();
+        let least = if windows == Windows::Tumble { 3 } else { 4 };
+        if !(least..=least + 1).contains(&args.len()) {
+            return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, format!("{function} takes {}", windows.usage())));
         }
         let (plan, scope) = self.window_input(args[0], env, function)?;
         let over = Env::Scope { scope: &scope, parent: &Env::Root };
-        let time = self.bind_expr(args[1], &over, Clause::FromFunction)?;
-        let time = match time.sql_type {
-            SqlType::Timestamp | SqlType::Timestamptz => time,
-            SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => time,
-            SqlType::Date => cast(time, &SqlType::Timestamp, -1, CastContext::Implicit)?,
-            other => {
-                return Err(PgError::new(
-                    SqlState::DATATYPE_MISMATCH,
-                    format!("{function} needs a time column of a timestamp or integer type, not {}", other.sql_name()),
-                ));
-            }
-        };
+        let time = self.window_time(args[1], &over, function)?;
         let mut lengths = Vec::new();
         for arg in &args[2..] {
             lengths.push(self.window_length(arg, &time.sql_type, function)?);
         }
-        let (slide, size, offset) = match lengths.as_slice() {
-            [size] => (*size, *size, 0),
-            [size, offset] if !hop => (*size, *size, *offset),
-            [slide, size] => (*slide, *size, 0),
-            [slide, size, offset] => (*slide, *size, *offset),
+        let (slide, size, offset) = match (windows, lengths.as_slice()) {
+            (Windows::Tumble, [size]) => (*size, *size, 0),
+            (Windows::Tumble, [size, offset]) => (*size, *size, *offset),
+            (_, [slide, size]) => (*slide, *size, 0),
+            (_, [slide, size, offset]) => (*slide, *size, *offset),
             _ => return Err(PgError::internal("window arguments were counted wrong")),
         };
+        let invalid = |message: String| Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
         if slide <= 0 || size <= 0 {
-            let message = format!("{function} needs a size greater than zero");
-            return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+            return invalid(format!("{function} needs a size greater than zero"));
         }
-        let windows = (size - 1) / slide + 1;
-        if windows > 10_000 {
-            let message = format!("{function} would put each row into {windows} windows");
+        if windows == Windows::Cumulate && size % slide != 0 {
+            return invalid(format!("{function} needs a size that is a multiple of its step"));
+        }
+        let count = (size - 1) / slide + 1;
+        if count > 10_000 {
+            let message = format!("{function} would put each row into {count} windows");
             return Err(PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
         }
 
-        let part = |part: WindowPart, time: Expr| {
+        let part = |part: WindowPart, time: Expr, slide: i64| {
             ScalarUDF::from(WindowFunction::new(part)).call(vec![time, lit(slide), lit(size), lit(offset)])
         };
         let sql_type = time.sql_type.clone();
-        let (plan, start) = if hop {
-            let (starts, column) = self.named(part(WindowPart::HopStarts, time.expr));
-            (unnest(extend(plan, vec![starts])?, column.clone())?, column)
-        } else {
-            let (start, column) = self.named(part(WindowPart::TumbleStart, time.expr));
-            (extend(plan, vec![start])?, column)
+        let (plan, start, end) = match windows {
+            Windows::Tumble => {
+                let (starts, column) = self.named(part(WindowPart::TumbleStart, time.expr, slide));
+                let start = Expr::Column(column);
+                (extend(plan, vec![starts])?, start.clone(), part(WindowPart::End, start, slide))
+            }
+            Windows::Hop => {
+                let (starts, column) = self.named(part(WindowPart::HopStarts, time.expr, slide));
+                let plan = unnest(extend(plan, vec![starts])?, column.clone())?;
+                let start = Expr::Column(column);
+                (plan, start.clone(), part(WindowPart::End, start, slide))
+            }
+            Windows::Cumulate => {
+                let (start, start_column) = self.named(part(WindowPart::TumbleStart, time.expr.clone(), size));
+                let (ends, column) = self.named(part(WindowPart::CumulateEnds, time.expr, slide));
+                let plan = unnest(extend(plan, vec![start, ends])?, column.clone())?;
+                (plan, Expr::Column(start_column), Expr::Column(column))
+            }
         };
-        let (end, end_column) = self.named(part(WindowPart::End, Expr::Column(start.clone())));
+        let (end, end_column) = self.named(end);
         let plan = extend(plan, vec![end])?;
+        self.window_item(plan, &scope, [start, Expr::Column(end_column)], &sql_type, alias)
+    }
 
+    /// The column by which windows are told apart: of a timestamp or integer type.
+    fn window_time(&self, expr: &ast::Expr, over: &Env, function: &str) -> Result<TypedExpr, PgError> {
+        let time = self.bind_expr(expr, over, Clause::FromFunction)?;
+        match time.sql_type {
+            SqlType::Timestamp | SqlType::Timestamptz | SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => Ok(time),
+            SqlType::Date => cast(time, &SqlType::Timestamp, -1, CastContext::Implicit),
+            other => {
+                let message =
+                    format!("{function} needs a time column of a timestamp or integer type, not {}", other.sql_name());
+                Err(PgError::new(SqlState::DATATYPE_MISMATCH, message))
+            }
+        }
+    }
+
+    /// The relation's columns, then the start and the end of each row's window, which are of type `sql_type`.
+    fn window_item(
+        &self,
+        plan: LogicalPlan,
+        scope: &Scope,
+        [start, end]: [Expr; 2],
+        sql_type: &SqlType,
+        alias: Option<&ast::TableAlias>,
+    ) -> Result<Item, PgError> {
         let mut columns: Vec<ScopeColumn> = scope.visible.iter().map(|visible| visible.column.clone()).collect();
-        for (name, column) in [("window_start", start), ("window_end", end_column)] {
-            columns.push(ScopeColumn {
-                name: name.to_string(),
-                typed: TypedExpr::new(Expr::Column(column), sql_type.clone()),
-                nullable: true,
-            });
+        for (name, expr) in [("window_start", start), ("window_end", end)] {
+            let typed = TypedExpr::new(expr, sql_type.clone());
+            columns.push(ScopeColumn { name: name.to_string(), typed, nullable: true });
         }
         // Without an alias the relation keeps its name: `FROM TUMBLE(bid, ..) WHERE bid.price > 3`.
         let name = scope.relations.first().map(|relation| relation.name.clone()).unwrap_or_default();

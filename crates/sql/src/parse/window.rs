@@ -7,9 +7,12 @@ use sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::is_word;
 
-/// Takes the standard's decoration of TUMBLE and HOP out of `tokens`.
+/// The functions that may be called this way.
+const FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
+
+/// Takes the standard's decoration of [`FUNCTIONS`] out of `tokens`.
 pub(crate) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let is_window = |token: &TokenWithSpan| is_word(&token.token, "TUMBLE") || is_word(&token.token, "HOP");
+    let is_window = |token: &TokenWithSpan| FUNCTIONS.iter().any(|function| is_word(&token.token, function));
     if !tokens.iter().any(is_window) {
         return tokens;
     }

@@ -1,14 +1,16 @@
-//! The kernels of TUMBLE and HOP: which windows a moment falls into.
+//! The kernels of TUMBLE, HOP, CUMULATE and SESSION: which windows a moment falls into.
 //!
 //! Windows start at `offset + n * slide` and are `size` long. All kernels take `(moment, slide, size, offset)`, the last
-//! three as bigint literals, so that a plan can read a window's shape off the call. They count in the moment's own unit:
+//! three as bigint literals, so that a plan can read a window's shape off the call; that of sessions takes the moment
+//! before between the first two. They count in the moment's own unit:
 //! microseconds after the epoch for a timestamp, ones for an integer. A window that begins or ends where the moment's type
 //! does not reach is an error of its row.
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray};
 use datafusion::arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use datafusion::arrow::compute::{cast, nullif};
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field, Int16Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
@@ -25,6 +27,11 @@ pub(crate) enum WindowPart {
     HopStarts,
     /// `window_end`: the end of the window that starts at the moment.
     End,
+    /// `cumulate_ends`: the ends of all windows the moment is in, earliest first. They start together, one `size` after
+    /// the other, and end every `slide`, at latest after `size`, which is a multiple of it.
+    CumulateEnds,
+    /// `session_start`: the moment itself if the one before it is more than `size` ago or NULL, otherwise NULL.
+    SessionStart,
 }
 
 /// One of the kernels as a DataFusion function.
@@ -36,7 +43,8 @@ pub(crate) struct WindowFunction {
 
 impl WindowFunction {
     pub(crate) fn new(part: WindowPart) -> WindowFunction {
-        WindowFunction { part, signature: Signature::any(4, Volatility::Immutable) }
+        let arguments = if part == WindowPart::SessionStart { 5 } else { 4 };
+        WindowFunction { part, signature: Signature::any(arguments, Volatility::Immutable) }
     }
 }
 
@@ -46,6 +54,8 @@ impl ScalarUDFImpl for WindowFunction {
             WindowPart::TumbleStart => "tumble_start",
             WindowPart::HopStarts => "hop_windows",
             WindowPart::End => "window_end",
+            WindowPart::CumulateEnds => "cumulate_ends",
+            WindowPart::SessionStart => "session_start",
         }
     }
 
@@ -55,21 +65,26 @@ impl ScalarUDFImpl for WindowFunction {
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         Ok(match self.part {
-            WindowPart::HopStarts => DataType::new_list(arg_types[0].clone(), true),
+            WindowPart::HopStarts | WindowPart::CumulateEnds => DataType::new_list(arg_types[0].clone(), true),
             _ => arg_types[0].clone(),
         })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let parameter = |index: usize| match &args.args[index] {
+        let first = args.args.len() - 3;
+        let parameter = |index: usize| match &args.args[first + index] {
             ColumnarValue::Scalar(ScalarValue::Int64(Some(value))) => Ok(*value),
             _ => exec_err!("{} needs constant window lengths", self.name()),
         };
-        let shape = Shape { slide: parameter(1)?, size: parameter(2)?, offset: parameter(3)? };
+        let shape = Shape { slide: parameter(0)?, size: parameter(1)?, offset: parameter(2)? };
         if shape.slide <= 0 || shape.size <= 0 {
             return exec_err!("{} needs lengths greater than zero", self.name());
         }
         let moments = args.args[0].to_array(args.number_rows)?;
+        if self.part == WindowPart::SessionStart {
+            let previous = args.args[1].to_array(args.number_rows)?;
+            return session_starts(&moments, &previous, shape.size).map(ColumnarValue::Array);
+        }
         let result = match moments.data_type() {
             DataType::Int16 => shape.windows::<Int16Type>(self.part, moments.as_primitive(), "smallint"),
             DataType::Int32 => shape.windows::<Int32Type>(self.part, moments.as_primitive(), "integer"),
@@ -113,22 +128,41 @@ impl Shape {
                 Arc::new(ends.with_data_type(data_type))
             }
             WindowPart::HopStarts => {
-                let mut starts: Vec<T::Native> = Vec::with_capacity(moments.len() * self.most_windows());
-                let mut lengths = Vec::with_capacity(moments.len());
-                for moment in moments.iter() {
-                    let before = starts.len();
-                    if let Some(moment) = moment {
-                        self.hop_starts(moment.into(), |start| narrow(start).map(|start| starts.push(start)))?;
-                    }
-                    lengths.push(starts.len() - before);
-                }
-                let values = PrimitiveArray::<T>::new(ScalarBuffer::from(starts), None);
-                let values = Arc::new(values.with_data_type(data_type.clone()));
-                let field = Arc::new(Field::new_list_field(data_type, true));
-                let offsets = OffsetBuffer::from_lengths(lengths);
-                Arc::new(ListArray::try_new(field, offsets, values, moments.nulls().cloned())?)
+                self.lists(moments, |moment, take| self.hop_starts(moment, |start| narrow(start).map(&mut *take)))?
             }
+            WindowPart::CumulateEnds => {
+                self.lists(moments, |moment, take| self.cumulate_ends(moment, |end| narrow(end).map(&mut *take)))?
+            }
+            WindowPart::SessionStart => return exec_err!("session_start needs the moment before"),
         })
+    }
+
+    /// A list for each moment, of what `each` gives to its second argument; NULL for NULL.
+    fn lists<T>(
+        self,
+        moments: &PrimitiveArray<T>,
+        each: impl Fn(i64, &mut dyn FnMut(T::Native)) -> Result<()>,
+    ) -> Result<ArrayRef>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: Into<i64>,
+    {
+        let mut elements: Vec<T::Native> = Vec::with_capacity(moments.len() * self.most_windows());
+        let mut lengths = Vec::with_capacity(moments.len());
+        for moment in moments.iter() {
+            let before = elements.len();
+            if let Some(moment) = moment {
+                each(moment.into(), &mut |element| elements.push(element))?;
+            }
+            lengths.push(elements.len() - before);
+        }
+        // The type again, because it may have a time zone.
+        let data_type = moments.data_type().clone();
+        let values = PrimitiveArray::<T>::new(ScalarBuffer::from(elements), None);
+        let values = Arc::new(values.with_data_type(data_type.clone()));
+        let field = Arc::new(Field::new_list_field(data_type, true));
+        let offsets = OffsetBuffer::from_lengths(lengths);
+        Ok(Arc::new(ListArray::try_new(field, offsets, values, moments.nulls().cloned())?))
     }
 
     /// The windows that can hold one moment, as far as memory is worth setting aside for them.
@@ -150,6 +184,16 @@ impl Shape {
         moment.checked_sub(self.within(moment))
     }
 
+    /// The ends of the windows that hold `moment`, earliest first; None for one beyond the last number there is.
+    #[inline]
+    fn cumulate_ends(self, moment: i64, mut take: impl FnMut(Option<i64>) -> Result<()>) -> Result<()> {
+        let within = Shape { slide: self.size, ..self }.within(moment);
+        let start = moment.checked_sub(within);
+        let last = self.size / self.slide;
+        (within / self.slide + 1..=last)
+            .try_for_each(|k| take(start.and_then(|start| start.checked_add(k * self.slide))))
+    }
+
     /// The starts of the windows that hold `moment`, earliest first; None for one before the first number there is.
     #[inline]
     fn hop_starts(self, moment: i64, mut take: impl FnMut(Option<i64>) -> Result<()>) -> Result<()> {
@@ -162,6 +206,18 @@ impl Shape {
         let count = (self.size - within - 1) / self.slide;
         (0..=count).rev().try_for_each(|k| take(last.and_then(|last| last.checked_sub(k * self.slide))))
     }
+}
+
+/// The moments that start a session: those more than `gap` after the one before, and those without one.
+fn session_starts(moments: &ArrayRef, previous: &ArrayRef, gap: i64) -> Result<ArrayRef> {
+    let counts = |array: &ArrayRef| cast(array, &DataType::Int64);
+    let (counted, before) = (counts(moments)?, counts(previous)?);
+    let (counted, before) = (counted.as_primitive::<Int64Type>(), before.as_primitive::<Int64Type>());
+    let goes_on = counted.iter().zip(before).map(|(moment, before)| {
+        let pause = i128::from(moment.unwrap_or_default()) - i128::from(before.unwrap_or_default());
+        Some(before.is_some() && pause <= i128::from(gap))
+    });
+    Ok(nullif(moments, &goes_on.collect::<BooleanArray>())?)
 }
 
 fn out_of_range(type_name: &str) -> DataFusionError {
@@ -197,6 +253,34 @@ mod tests {
         assert_eq!(hops(7, 2, 6, 1), vec![3, 5, 7]);
         assert_eq!(hops(7, 5, 6, 0), vec![5]);
         assert_eq!(hops(5, 5, 6, 0), vec![0, 5]);
+    }
+
+    #[test]
+    fn cumulated_windows_start_together() {
+        let ends = |moment: i64, slide: i64, size: i64, offset: i64| {
+            let moments = Int64Array::from(vec![Some(moment), None]);
+            let list = Shape { slide, size, offset }
+                .windows::<Int64Type>(WindowPart::CumulateEnds, &moments, "bigint")
+                .unwrap();
+            assert!(list.is_null(1));
+            list.as_list::<i32>().value(0).as_primitive::<Int64Type>().values().to_vec()
+        };
+        assert_eq!(ends(0, 2, 6, 0), vec![2, 4, 6]);
+        assert_eq!(ends(3, 2, 6, 0), vec![4, 6]);
+        assert_eq!(ends(5, 2, 6, 0), vec![6]);
+        assert_eq!(ends(-1, 2, 6, 0), vec![0]);
+        assert_eq!(ends(6, 2, 6, 1), vec![7]);
+        assert_eq!(ends(7, 2, 6, 1), vec![9, 11, 13]);
+        assert_eq!(ends(7, 5, 5, 0), vec![10]);
+    }
+
+    #[test]
+    fn a_session_starts_after_a_pause_longer_than_the_gap() {
+        let moments: ArrayRef = Arc::new(Int64Array::from(vec![Some(5), Some(15), Some(26), Some(i64::MAX), None]));
+        let previous: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(5), Some(15), Some(i64::MIN), Some(1)]));
+        let starts = session_starts(&moments, &previous, 10).unwrap();
+        let starts: Vec<Option<i64>> = starts.as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(starts, vec![Some(5), None, Some(26), Some(i64::MAX), None]);
     }
 
     #[test]
