@@ -298,6 +298,7 @@ fn release(shared: &Shared, dropped: &[Arc<Object>]) {
             ObjectKind::Source { .. } => shared.readers.forget(object.id),
             ObjectKind::Table { .. } => {
                 shared.table_versions.lock().remove(&object.id);
+                shared.key_filters.remove(object.id);
                 shared.runtime.forget_relation(object.id);
             }
             _ => {}

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::dataflows::Dataflows;
 use crate::errors::DecodeErrors;
+use crate::key_filter::KeyFilters;
 use crate::metrics::Metric;
 use crate::read::Evaluator;
 use crate::restore::restore;
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
     /// How often each table was written, to see whether it changed since a transaction read it. Changed under `writing`.
     pub(crate) table_versions: Mutex<HashMap<ObjectId, u64>>,
+    /// What keys the tables may have. Added to under `writing`.
+    pub(crate) key_filters: KeyFilters,
     pub(crate) readers: Readers,
     pub(crate) decode_errors: Arc<DecodeErrors>,
     pub(crate) sessions: Mutex<HashMap<i32, Connected>>,
@@ -187,6 +190,7 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         definitions: Mutex::default(),
         writing: Arc::default(),
         table_versions: Mutex::default(),
+        key_filters: KeyFilters::default(),
         decode_errors,
         sessions: Mutex::default(),
         counters: Counters::default(),

@@ -51,7 +51,9 @@ fn restore_object(shared: &Shared, stored: &storage::StoredObject) -> Result<(),
         let rows = shared.storage.load_table(id, &types)?;
         if !rows.counts.is_empty() {
             let row_count = rows.counts.len();
-            shared.runtime.append(id, rows.columns, row_count, Lane::Values(rows.counts).compress(), None);
+            let counts = Lane::Values(rows.counts).compress();
+            shared.key_filters.add(id, schema, &rows.columns, &counts);
+            shared.runtime.append(id, rows.columns, row_count, counts, None);
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! What a table's rows must satisfy: NOT NULL, and at most one row a primary key.
 //!
 //! A key's count after a write is its count before plus the sum of the write's diffs on it, so swaps and multi-row updates
-//! need no order: only keys whose sum is positive are looked up, all of them in one peek.
+//! need no order: only keys whose sum is positive, and that the table may have by its [`crate::key_filter`], are looked up,
+//! all of them in one peek.
 
 use std::collections::HashMap;
 
@@ -116,16 +117,21 @@ pub(crate) async fn conflicts(
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let indices = UInt64Array::from_iter_values(wanted.iter().map(|row| *row as u64));
-    let wanted_columns: Vec<ArrayRef> = key
-        .iter()
-        .map(|index| arrow::compute::take(&change.columns[*index], &indices, None))
-        .collect::<Result<_, _>>()
-        .map_err(|error| PgError::internal(error.to_string()))?;
-    let lookup = types.iter().all(is_exact).then_some(wanted_columns);
+    let key_columns: Vec<ArrayRef> = key.iter().map(|index| ArrayRef::clone(&change.columns[*index])).collect();
+    let candidates = shared.key_filters.candidates(object.id, schema, &key_columns, &wanted);
+    let mut answers = Vec::new();
+    if !candidates.is_empty() {
+        let indices = UInt64Array::from_iter_values(candidates.iter().map(|row| *row as u64));
+        let sought: Vec<ArrayRef> = key_columns
+            .iter()
+            .map(|column| arrow::compute::take(column, &indices, None))
+            .collect::<Result<_, _>>()
+            .map_err(|error| PgError::internal(error.to_string()))?;
+        let lookup = types.iter().all(is_exact).then_some(sought);
+        answers = shared.runtime.peek(vec![PeekTarget { dataflow: object.id, keys: lookup }]).answers;
+    }
     let mut existing: HashMap<OwnedRow, i64> = HashMap::new();
-    let peeked = shared.runtime.peek(vec![PeekTarget { dataflow: object.id, keys: lookup }]);
-    for answer in peeked.answers {
+    for answer in answers {
         let answer = answer.await.map_err(|_| PgError::internal("a peek was not answered"))??;
         for batch in answer.batches {
             let columns: Vec<ArrayRef> = key.iter().map(|index| ArrayRef::clone(batch.column(*index))).collect();

@@ -110,6 +110,10 @@ pub(crate) fn apply(shared: &Shared, changes: Vec<Change>) -> Result<(), PgError
     if let Some(change) = changes.iter().find(|change| catalog.get(change.table).is_none()) {
         return Err(gone(change.table));
     }
+    for change in &changes {
+        let (_, schema) = table(&catalog, change.table)?;
+        shared.key_filters.add(change.table, &schema, &change.columns, &change.diffs);
+    }
     let logged: Vec<TableWrite<'_>> = changes
         .iter()
         .map(|change| TableWrite { table: change.table, columns: &change.columns, diffs: &change.diffs })
