@@ -189,7 +189,7 @@ impl Fold {
         let mut failures = Vec::new();
         for (index, state) in states.iter().enumerate() {
             let rows = rows.slice(state.start, state.len());
-            match self.function.evaluate(&rows, &[0..state.len()]) {
+            match self.function.evaluate(&rows, std::slice::from_ref(&(0..state.len()))) {
                 Ok(results) => parts.iter_mut().zip(results).for_each(|(parts, result)| parts.push(result)),
                 Err(error) => failures.push((index, evaluation_error(&error))),
             }
