@@ -107,12 +107,10 @@ pub(crate) fn apply(shared: &Shared, changes: Vec<Change>) -> Result<(), PgError
     }
     shared.check_running()?;
     let catalog = shared.catalog();
-    if let Some(change) = changes.iter().find(|change| catalog.get(change.table).is_none()) {
-        return Err(gone(change.table));
-    }
     for change in &changes {
-        let (_, schema) = table(&catalog, change.table)?;
-        shared.key_filters.add(change.table, &schema, &change.columns, &change.diffs);
+        let schema = catalog.get(change.table).and_then(|object| object.relation_schema());
+        let schema = schema.ok_or_else(|| gone(change.table))?;
+        shared.key_filters.add(change.table, schema, &change.columns, &change.diffs);
     }
     let logged: Vec<TableWrite<'_>> = changes
         .iter()

@@ -318,6 +318,18 @@ impl Pruning<'_> {
         self.new.add(Operator::Join { left: left.node, right: right.node, null_equal, filter, columns })
     }
 
+    /// Of the columns of a grouping: its key, and the aggregates that are read.
+    fn kept_of_group(&self, id: NodeId, key_count: usize) -> Vec<usize> {
+        (0..key_count).chain(self.demand(id).into_iter().filter(|index| *index >= key_count)).collect()
+    }
+
+    /// A grouping of `width` columns whose aggregates nobody reads.
+    fn distinct_keys(&mut self, input: NodeId, key: &[usize], width: usize) -> Result<Rebuilt, PgError> {
+        let keys = self.narrow(input, key)?;
+        let kept: Vec<usize> = (0..key.len()).collect();
+        Ok(Rebuilt { node: self.new.distinct(keys)?, columns: places(width, &kept) })
+    }
+
     /// A `Reduce` whose aggregates nobody reads is the distinct keys.
     fn rebuild_reduce(
         &mut self,
@@ -327,11 +339,9 @@ impl Pruning<'_> {
         aggregates: &[Aggregate],
     ) -> Result<Rebuilt, PgError> {
         let width = key.len() + aggregates.len();
-        let mut kept = (0..key.len()).collect::<Vec<_>>();
-        kept.extend(self.demand(id).into_iter().filter(|index| *index >= key.len()));
+        let kept = self.kept_of_group(id, key.len());
         if kept.len() == key.len() {
-            let keys = self.narrow(input, key)?;
-            return Ok(Rebuilt { node: self.new.distinct(keys)?, columns: places(width, &kept) });
+            return self.distinct_keys(input, key, width);
         }
         let below = self.rebuilt_of(input)?;
         let place = |index: usize| below.columns[index].ok_or_else(|| lost(index));
@@ -397,11 +407,9 @@ impl Pruning<'_> {
     /// A `Fold` whose aggregates nobody reads is the distinct keys.
     fn rebuild_fold(&mut self, id: NodeId, input: NodeId, key: &[usize], calls: &[Expr]) -> Result<Rebuilt, PgError> {
         let width = key.len() + calls.len();
-        let mut kept = (0..key.len()).collect::<Vec<_>>();
-        kept.extend(self.demand(id).into_iter().filter(|index| *index >= key.len()));
+        let kept = self.kept_of_group(id, key.len());
         if kept.len() == key.len() {
-            let keys = self.narrow(input, key)?;
-            return Ok(Rebuilt { node: self.new.distinct(keys)?, columns: places(width, &kept) });
+            return self.distinct_keys(input, key, width);
         }
         let below = self.rebuilt_of(input)?;
         let calls: Vec<Expr> = kept[key.len()..].iter().map(|index| calls[index - key.len()].clone()).collect();

@@ -53,10 +53,11 @@ pub(crate) fn is_window_function(name: &str) -> bool {
 }
 
 /// What OVER says.
-struct Over {
-    partition_by: Vec<Expr>,
-    order_by: Vec<SortExpr>,
-    frame: WindowFrame,
+#[derive(Clone)]
+pub(crate) struct Over {
+    pub(crate) partition_by: Vec<Expr>,
+    pub(crate) order_by: Vec<SortExpr>,
+    pub(crate) frame: WindowFrame,
 }
 
 impl Binder<'_> {
@@ -100,19 +101,9 @@ impl Binder<'_> {
         if !aggregate.params.order_by.is_empty() {
             return Err(PgError::unsupported("ORDER BY for an aggregate over a window"));
         }
-        let call = WindowFunction {
-            fun: WindowFunctionDefinition::AggregateUDF(over_window(&aggregate.func)),
-            params: WindowFunctionParams {
-                args: aggregate.params.args,
-                partition_by: over.partition_by,
-                order_by: over.order_by,
-                window_frame: over.frame,
-                filter: aggregate.params.filter,
-                null_treatment: None,
-                distinct: false,
-            },
-        };
-        Ok(TypedExpr { expr: Expr::WindowFunction(Box::new(call)), ..typed })
+        let function = WindowFunctionDefinition::AggregateUDF(over_window(&aggregate.func));
+        let expr = window_call(function, aggregate.params.args, over, aggregate.params.filter);
+        Ok(TypedExpr { expr, ..typed })
     }
 
     fn ranking_call(&self, name: &str, function: &ast::Function, over: Over, at: At) -> Result<TypedExpr, PgError> {
@@ -129,18 +120,7 @@ impl Binder<'_> {
             return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
         }
         let call = |udf: Arc<WindowUDF>, args: Vec<Expr>| {
-            Expr::WindowFunction(Box::new(WindowFunction {
-                fun: WindowFunctionDefinition::WindowUDF(udf),
-                params: WindowFunctionParams {
-                    args,
-                    partition_by: over.partition_by.clone(),
-                    order_by: over.order_by.clone(),
-                    window_frame: over.frame.clone(),
-                    filter: None,
-                    null_treatment: None,
-                    distinct: false,
-                },
-            }))
+            window_call(WindowFunctionDefinition::WindowUDF(udf), args, over.clone(), None)
         };
         let counted = |udf: Arc<WindowUDF>, args: Vec<Expr>, sql_type: SqlType| {
             let expr = datafusion::logical_expr::cast(call(udf, args), sql_type.arrow());
@@ -379,18 +359,8 @@ impl Binder<'_> {
         fetch: Expr,
     ) -> Result<LogicalPlan, PgError> {
         let call = |udf: Arc<WindowUDF>, order_by: Vec<SortExpr>| {
-            self.named(Expr::WindowFunction(Box::new(WindowFunction {
-                fun: WindowFunctionDefinition::WindowUDF(udf),
-                params: WindowFunctionParams {
-                    args: Vec::new(),
-                    partition_by: Vec::new(),
-                    order_by,
-                    window_frame: WindowFrame::new(Some(true)),
-                    filter: None,
-                    null_treatment: None,
-                    distinct: false,
-                },
-            })))
+            let over = Over { partition_by: Vec::new(), order_by, frame: WindowFrame::new(Some(true)) };
+            self.named(window_call(WindowFunctionDefinition::WindowUDF(udf), Vec::new(), over, None))
         };
         let number = |column| datafusion::logical_expr::cast(Expr::Column(column), DataType::Int64);
         let all = plan.schema().columns();
@@ -410,6 +380,26 @@ impl Binder<'_> {
         }
         filter(rows, number(place).lt_eq(last).and(fetch.gt(lit(0i64))))
     }
+}
+
+/// `function(args) FILTER (WHERE filter) OVER ..`
+pub(crate) fn window_call(
+    fun: WindowFunctionDefinition,
+    args: Vec<Expr>,
+    over: Over,
+    filter: Option<Box<Expr>>,
+) -> Expr {
+    let Over { partition_by, order_by, frame: window_frame } = over;
+    let params = WindowFunctionParams {
+        args,
+        partition_by,
+        order_by,
+        window_frame,
+        filter,
+        null_treatment: None,
+        distinct: false,
+    };
+    Expr::WindowFunction(Box::new(WindowFunction { fun, params }))
 }
 
 /// `plan` with a column for each of `calls`, which share partition and order.

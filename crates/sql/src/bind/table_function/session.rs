@@ -15,7 +15,7 @@
 
 use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::functions_window::lead_lag::lag_udwf;
-use datafusion::logical_expr::expr::{Sort, WindowFunction as WindowCall, WindowFunctionParams};
+use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF, WindowFrame, WindowFunctionDefinition, lit};
 use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
@@ -26,7 +26,7 @@ use crate::bind::build::{extend, filter};
 use crate::bind::expr::Clause;
 use crate::bind::from::Item;
 use crate::bind::scope::Env;
-use crate::bind::window::window;
+use crate::bind::window::{Over, window, window_call};
 use crate::cast::{CastContext, cast};
 use crate::operators::equality_key;
 
@@ -96,17 +96,8 @@ impl Binder<'_> {
     }
 }
 
+/// A call over the default frame.
 fn over(fun: WindowFunctionDefinition, args: Vec<Expr>, partition: &[Expr], order: &[Sort]) -> Expr {
-    Expr::WindowFunction(Box::new(WindowCall {
-        fun,
-        params: WindowFunctionParams {
-            args,
-            partition_by: partition.to_vec(),
-            order_by: order.to_vec(),
-            window_frame: WindowFrame::new((!order.is_empty()).then_some(false)),
-            filter: None,
-            null_treatment: None,
-            distinct: false,
-        },
-    }))
+    let frame = WindowFrame::new((!order.is_empty()).then_some(false));
+    window_call(fun, args, Over { partition_by: partition.to_vec(), order_by: order.to_vec(), frame }, None)
 }
