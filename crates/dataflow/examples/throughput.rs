@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::DataType;
-use dataflow::render::render;
+use dataflow::render::{Clock, render};
 use dataflow::updates::Updates;
 use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
@@ -162,7 +162,8 @@ fn run(workload: &'static str, workers: usize) {
                 .enumerate()
                 .map(|(id, input)| (ObjectId(id as u32), input.to_stream(scope)))
                 .collect();
-            let rendered = render(&plan, scope, sources, &mut HashMap::new()).expect("a plan that renders");
+            let rendered =
+                render(&plan, scope, sources, &mut HashMap::new(), &Clock::default()).expect("a plan that renders");
             rendered.batches.probe_with(&probe);
             handles = rendered.arrangements;
             rendered.trace

@@ -44,7 +44,7 @@ enum Output {
 }
 
 /// Expressions over the input columns that they read.
-struct Stage {
+pub(crate) struct Stage {
     columns: Vec<usize>,
     schema: SchemaRef,
     expressions: Vec<Arc<dyn PhysicalExpr>>,
@@ -118,8 +118,8 @@ impl RowFunction {
                     mask = Some(kept);
                 }
                 Err(_) => {
-                    for expression in &self.filter.expressions {
-                        let (kept, failures) = self.filter.evaluate(expression, &rows);
+                    for index in 0..self.filter.expressions.len() {
+                        let (kept, failures) = self.filter.evaluate(index, &rows.columns, rows.len());
                         self.report(&rows, failures, errors);
                         let kept = kept.as_boolean_opt().cloned().unwrap_or_else(|| none(rows.len()));
                         rows = rows.filter(&kept);
@@ -130,8 +130,8 @@ impl RowFunction {
         }
         let mut computed: Vec<ArrayRef> = Vec::with_capacity(self.computed.expressions.len());
         let mut failures: Vec<(usize, PgError)> = Vec::new();
-        for expression in &self.computed.expressions {
-            let (values, failed) = self.computed.evaluate(expression, &rows);
+        for index in 0..self.computed.expressions.len() {
+            let (values, failed) = self.computed.evaluate(index, &rows.columns, rows.len());
             computed.push(values);
             failures.extend(failed);
         }
@@ -225,7 +225,8 @@ pub(crate) fn columns_read<'a>(
 }
 
 impl Stage {
-    fn new(input: &SchemaRef, exprs: &[Expr]) -> Result<Stage, DataflowError> {
+    /// Compiles `exprs` over rows of `input`.
+    pub(crate) fn new(input: &SchemaRef, exprs: &[Expr]) -> Result<Stage, DataflowError> {
         let columns = columns_read(exprs, input)?;
         let schema = Arc::new(input.project(&columns).map_err(|error| DataflowError::InvalidPlan(error.to_string()))?);
         let df_schema =
@@ -240,15 +241,25 @@ impl Stage {
         Ok(Stage { columns, schema, expressions })
     }
 
-    fn batch(&self, rows: &Rows) -> Result<RecordBatch, DataFusionError> {
-        let columns = self.columns.iter().map(|column| rows.columns[*column].clone()).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    /// The input columns that are read, ascending.
+    pub(crate) fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// The type of expression `index`.
+    pub(crate) fn data_type(&self, index: usize) -> Option<DataType> {
+        self.expressions[index].data_type(&self.schema).ok()
+    }
+
+    fn batch(&self, columns: &[ArrayRef], row_count: usize) -> Result<RecordBatch, DataFusionError> {
+        let columns = self.columns.iter().map(|column| columns[*column].clone()).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(row_count));
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
 
     /// All expressions as conditions on all rows at once.
     fn conjunction(&self, rows: &Rows) -> Result<BooleanArray, DataFusionError> {
-        let batch = self.batch(rows)?;
+        let batch = self.batch(&rows.columns, rows.len())?;
         let mut kept: Option<BooleanArray> = None;
         for expression in &self.expressions {
             let values = expression.evaluate(&batch)?.into_array(rows.len())?;
@@ -263,15 +274,22 @@ impl Stage {
         Ok(kept.unwrap_or_else(|| BooleanArray::from(vec![true; rows.len()])))
     }
 
-    /// The values of one expression, NULL for rows that fail, and those rows with their errors.
-    fn evaluate(&self, expression: &Arc<dyn PhysicalExpr>, rows: &Rows) -> (ArrayRef, Vec<(usize, PgError)>) {
+    /// The values of expression `index` over `row_count` rows of the input, NULL for rows that fail, and those rows with
+    /// their errors.
+    pub(crate) fn evaluate(
+        &self,
+        index: usize,
+        columns: &[ArrayRef],
+        row_count: usize,
+    ) -> (ArrayRef, Vec<(usize, PgError)>) {
+        let expression = &self.expressions[index];
         let mut failures = Vec::new();
-        let values = match self.batch(rows) {
+        let values = match self.batch(columns, row_count) {
             Ok(batch) => evaluate_part(expression, &batch, 0, &mut failures),
             Err(error) => {
                 let error = evaluation_error(&error);
-                failures.extend((0..rows.len()).map(|row| (row, error.clone())));
-                nulls(expression, &self.schema, rows.len())
+                failures.extend((0..row_count).map(|row| (row, error.clone())));
+                nulls(expression, &self.schema, row_count)
             }
         };
         (values, failures)
@@ -344,7 +362,8 @@ impl Rows {
     }
 }
 
-fn filter_column(column: &ArrayRef, kept: &BooleanArray) -> ArrayRef {
+/// The rows of `column` where `kept` is true.
+pub(crate) fn filter_column(column: &ArrayRef, kept: &BooleanArray) -> ArrayRef {
     filter(column.as_ref(), kept).expect("a mask as long as the column")
 }
 

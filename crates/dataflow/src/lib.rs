@@ -6,6 +6,7 @@
 //!
 //! Only this crate names timely and differential-dataflow.
 
+pub mod agenda;
 pub mod arrange;
 pub mod chunk;
 mod chunker;

@@ -21,12 +21,14 @@ mod join;
 mod map;
 mod reduce;
 mod single_row;
+mod temporal;
 mod top_k;
 mod unnest;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use differential_dataflow::operators::arrange::agent::ShutdownButton;
@@ -45,6 +47,7 @@ use timely::progress::Antichain;
 use timely::scheduling::Activator;
 
 use crate::DataflowError;
+use crate::agenda::Agenda;
 use crate::arrange::{ArrangedRows, ArrangementHandle, Batch, BatchSpan, Trace, arrange, flatten, share};
 use crate::chunk::ArrowChunk;
 use crate::errors::ErrorUpdates;
@@ -71,16 +74,26 @@ pub struct Rendered<'scope> {
     pub imports: Vec<ShutdownButton<CapabilitySet<Timestamp>>>,
 }
 
+/// What temporal filters have to know of time.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    /// The first time at which the dataflow is read: what has come and gone before that need not be told.
+    pub as_of: Timestamp,
+    /// Where they note when they will want time to pass.
+    pub agenda: Arc<Agenda>,
+}
+
 /// Builds `plan` in `scope`.
 ///
 /// `sources` has the stream of every source that the plan reads, all columns, on every worker. `imports` has a handle
 /// on every export that it imports; the dataflow starts as of those handles' logical compaction: earlier changes are
-/// read as one.
+/// read as one. Nobody reads it before `clock.as_of`.
 pub fn render<'scope>(
     plan: &DataflowPlan,
     scope: Scope<'scope, Timestamp>,
     sources: HashMap<ObjectId, Stream<'scope, Timestamp, Updates>>,
     imports: &mut HashMap<ObjectId, Trace>,
+    clock: &Clock,
 ) -> Result<Rendered<'scope>, DataflowError> {
     let mut as_of = 0;
     for id in plan.imports() {
@@ -92,6 +105,7 @@ pub fn render<'scope>(
         scope,
         sources,
         imports,
+        clock,
         as_of,
         collections: HashMap::new(),
         arrangements: HashMap::new(),
@@ -144,6 +158,9 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 check_columns(&plan.nodes[*input], key)?;
                 window::Functions::new(&plan.nodes[*input], calls, node)?;
             }
+            Operator::TemporalFilter { input, condition } => {
+                temporal::TemporalFilter::new(format!("TemporalFilter {id}"), &plan.nodes[*input], condition)?;
+            }
             Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
             _ => {}
         }
@@ -192,6 +209,7 @@ struct Renderer<'a, 'scope> {
     scope: Scope<'scope, Timestamp>,
     sources: HashMap<ObjectId, Rows<'scope>>,
     imports: &'a mut HashMap<ObjectId, Trace>,
+    clock: &'a Clock,
     as_of: Timestamp,
     collections: HashMap<NodeId, Rows<'scope>>,
     arrangements: HashMap<(NodeId, Vec<usize>), ArrangedRows<'scope>>,
@@ -292,6 +310,14 @@ impl<'scope> Renderer<'_, 'scope> {
                 }
                 let arranged = self.arrange(self.scope.concatenate(streams), id, "Collate");
                 self.stateful(arranged, &format!("Collate {id}"), Box::new(collate::Collate::new(layout)))
+            }
+            Operator::TemporalFilter { input, condition } => {
+                let name = format!("TemporalFilter {id}");
+                let filter = temporal::TemporalFilter::new(name, &plan.nodes[*input], condition)?;
+                let rows = self.collection(*input)?;
+                let (rows, errors) = temporal::render(rows, filter, self.clock.as_of, Arc::clone(&self.clock.agenda));
+                self.errors.push(errors);
+                rows
             }
             Operator::SingleRow { input, key } => {
                 let arranged = self.arrangement(*input, key)?;

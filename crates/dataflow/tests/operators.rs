@@ -9,12 +9,14 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::record_batch::RecordBatch;
 use dataflow::arrange::flatten;
-use dataflow::render::render;
+use dataflow::render::{Clock, render};
 use dataflow::updates::{ErrorRow, Updates};
 use datafusion::common::ScalarValue;
 use datafusion::functions_aggregate::bit_and_or_xor::bit_xor_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction, WindowFunctionParams};
-use datafusion::logical_expr::{Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit};
+use datafusion::logical_expr::{
+    Cast, Expr, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition, lit,
+};
 use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
 use rand::rngs::StdRng;
@@ -170,7 +172,8 @@ fn run(
                         inputs.push((id.0 as usize, input));
                     }
                 }
-                let rendered = render(plan, scope, sources, &mut traces).expect("a plan that renders");
+                let rendered =
+                    render(plan, scope, sources, &mut traces, &Clock::default()).expect("a plan that renders");
                 if last {
                     let (rows, errors) = (captured.clone(), captured.errors.clone());
                     flatten(rendered.batches, install_at.saturating_sub(1))
@@ -979,6 +982,38 @@ fn imports_start_as_of_their_compaction() {
             };
             assert!(captured.rows.lock().unwrap().iter().all(|row| row.1 >= install_at - 1));
             compare(&captured, &feed, model, install_at - 1, &format!("seed {seed}, {workers} workers"));
+        }
+    }
+}
+
+/// Rows that are there while the clock's milliseconds are more than the first column and less than the second, or just the
+/// third: what will be is stamped with its time, and taken back if the row goes before.
+#[test]
+fn rows_come_and_go_with_the_clock() {
+    let micros = || Expr::Cast(Cast::new(Box::new(plan::clock::clock()), DataType::Int64));
+    let at = |index: usize| column(index) * lit(1000i64);
+    let is_there = |row: &Row, time: Timestamp| match row.as_slice() {
+        [Int(low), Int(high), ..] if *low < time as i64 && (time as i64) < *high => true,
+        [_, _, Int(moment), _] => *moment == time as i64,
+        _ => false,
+    };
+    for workers in [1, 2, 3] {
+        for seed in 0..9 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let kinds = types("iiit");
+            let feed: Feed = vec![feed(&mut rng, &kinds, [1, 4, 30][seed as usize % 3], false)];
+            let mut plan = Plan::new();
+            let input = plan.source(0, "iiit");
+            let between = micros().gt(at(0)).and(Expr::Not(Box::new(micros().gt_eq(at(1)))));
+            let condition = between.or(micros().eq(at(2)));
+            plan.add(Operator::TemporalFilter { input, condition }, "iiit");
+            let captured = run(vec![plan.export(100, vec![0])], vec![kinds], feed.clone(), workers, 0);
+            let rows = captured.rows.lock().unwrap();
+            for time in 1..TIMES + 8 {
+                let expected = as_of(&feed[0], time).into_iter().filter(|(row, _)| is_there(row, time)).collect();
+                assert_eq!(as_of(&rows, time), expected, "at time {time}, seed {seed}, {workers} workers");
+            }
+            assert!(captured.errors.lock().unwrap().is_empty());
         }
     }
 }

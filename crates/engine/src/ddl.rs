@@ -10,8 +10,6 @@
 use std::sync::Arc;
 
 use catalog::{Catalog, Object, ObjectKind};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use plan::{DataflowPlan, Fingerprint, SharedArrangement};
 use repr::{ObjectId, PgError, SqlState};
 use sql::bind::BoundQuery;
@@ -99,7 +97,6 @@ pub(crate) fn view_plans(
     if let Some(relation) = query.relations.iter().find(system).and_then(|id| catalog.get(*id)) {
         return Err(PgError::unsupported(format!("maintaining a query over system relation \"{}\"", relation.name)));
     }
-    refuse_volatile(&query.plan)?;
     let optimized = sql::optimize(query.plan.clone(), Purpose::Maintain)?;
     let plans = with_lower_context(shared, catalog, |context| plan::lower(id, name, &optimized, context))?;
     let shareable = |plan: DataflowPlan| {
@@ -111,27 +108,6 @@ pub(crate) fn view_plans(
         (plan, arrangement)
     };
     Ok(plans.into_iter().map(shareable).collect())
-}
-
-/// Errors: `0A000` for a function whose answer is not a function of its arguments: nothing would say when it changes.
-fn refuse_volatile(plan: &LogicalPlan) -> Result<(), PgError> {
-    let mut found = None;
-    let walked = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| match expr {
-                Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
-                    found = Some(call.func.name().to_string());
-                    Ok(TreeNodeRecursion::Stop)
-                }
-                _ => Ok(TreeNodeRecursion::Continue),
-            })
-        })
-    });
-    walked.map_err(crate::errors::from_datafusion)?;
-    match found {
-        Some(name) => Err(PgError::unsupported(format!("function {name} in a maintained query"))),
-        None => Ok(()),
-    }
 }
 
 /// Makes an object. `durable`: now, rather than when a transaction block commits.

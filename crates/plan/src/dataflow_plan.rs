@@ -197,6 +197,14 @@ pub enum Operator {
         /// The rows.
         input: NodeId,
     },
+    /// Rows while a condition on the clock holds: they come and go by themselves. What will be is given to the next operator
+    /// at once, with the time at which it will; so this one keeps nothing.
+    TemporalFilter {
+        /// The rows.
+        input: NodeId,
+        /// Over the input's columns and the clock; [`crate::clock::TemporalCondition`] takes it apart.
+        condition: Expr,
+    },
     /// At most one row a group: a second one is error `21000`. For scalar subqueries.
     SingleRow {
         /// The rows.
@@ -281,6 +289,7 @@ impl Operator {
             | Operator::Window { input, .. }
             | Operator::Distinct { input }
             | Operator::Threshold { input }
+            | Operator::TemporalFilter { input, .. }
             | Operator::SingleRow { input, .. } => vec![*input],
             Operator::Join { left, right, .. } => vec![*left, *right],
             Operator::Union { inputs } | Operator::Collate { inputs, .. } => inputs.clone(),
@@ -302,6 +311,7 @@ impl Operator {
             | Operator::Window { input, .. }
             | Operator::Distinct { input }
             | Operator::Threshold { input }
+            | Operator::TemporalFilter { input, .. }
             | Operator::SingleRow { input, .. } => vec![input],
             Operator::Join { left, right, .. } => vec![left, right],
             Operator::Union { inputs } | Operator::Collate { inputs, .. } => inputs.iter_mut().collect(),
@@ -321,6 +331,11 @@ impl DataflowPlan {
             }
         }
         ids
+    }
+
+    /// Whether rows come and go by the clock alone.
+    pub fn reads_clock(&self) -> bool {
+        self.nodes.iter().any(|node| matches!(node.operator, Operator::TemporalFilter { .. }))
     }
 
     /// The sources it reads directly, each once, in order of first use.

@@ -15,6 +15,7 @@ use std::fmt::Write;
 use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 use repr::ObjectId;
 
+use crate::clock::CLOCK;
 use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, SortKey, longest_order};
 use crate::reach::{Reach, reach};
 use crate::share::Fingerprint;
@@ -141,6 +142,9 @@ impl Printing<'_> {
             }
             Operator::Distinct { .. } => "Distinct".to_string(),
             Operator::Threshold { .. } => "Threshold".to_string(),
+            Operator::TemporalFilter { condition, .. } => {
+                format!("TemporalFilter{}", conditions(std::slice::from_ref(condition)).replace(CLOCK, "now()"))
+            }
             Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
         }
     }
@@ -179,6 +183,7 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         Operator::Collate { .. } => "its inputs' groups; O(1) a changed group".to_string(),
         Operator::Distinct { .. } | Operator::Threshold { .. } => "multiplicities; O(1) a row".to_string(),
         Operator::SingleRow { .. } => "one row a group; O(1) a row".to_string(),
+        Operator::TemporalFilter { .. } => "rows come and go with the clock".to_string(),
         Operator::Import { .. } => "shared arrangement".to_string(),
         Operator::Source { .. }
         | Operator::Constant { .. }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::clock;
 use crate::dataflow_plan::column;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -15,6 +16,12 @@ use repr::{PgError, SqlState};
 ///
 /// Errors: `0A000` for what no operator can evaluate, volatile functions among it; `42P02` for a parameter.
 pub(crate) fn resolve(expr: &Expr, schemas: &[&DFSchema]) -> Result<Expr, PgError> {
+    let resolved = resolve_condition(expr, schemas)?;
+    if clock::reads_clock(&resolved) { Err(clock::misplaced()) } else { Ok(resolved) }
+}
+
+/// [`resolve`] for a condition of rows, which may read the clock.
+pub(crate) fn resolve_condition(expr: &Expr, schemas: &[&DFSchema]) -> Result<Expr, PgError> {
     check(expr)?;
     transform(expr.clone(), |expr| match expr {
         Expr::Column(name) => {
@@ -28,7 +35,7 @@ pub(crate) fn resolve(expr: &Expr, schemas: &[&DFSchema]) -> Result<Expr, PgErro
             Err(PgError::internal(format!("column {name} is not among the columns of its input")))
         }
         Expr::Alias(alias) => Ok(*alias.expr),
-        other => Ok(other),
+        other => Ok(clock::of_call(&other).unwrap_or(other)),
     })
 }
 
@@ -55,10 +62,12 @@ fn check(expr: &Expr) -> Result<(), PgError> {
             Expr::Placeholder(parameter) => {
                 Err(PgError::new(SqlState::UNDEFINED_PARAMETER, format!("there is no parameter {}", parameter.id)))
             }
-            Expr::ScalarFunction(call) if expr.is_volatile_node() => Err(PgError::unsupported(format!(
-                "the function {} in a materialized view: it gives another answer each time and",
-                call.name()
-            ))),
+            Expr::ScalarFunction(call) if expr.is_volatile_node() && clock::of_call(expr).is_none() => {
+                Err(PgError::unsupported(format!(
+                    "the function {} in a materialized view: it gives another answer each time and",
+                    call.name()
+                )))
+            }
             _ => Ok(()),
         };
         Ok(if found.is_ok() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
@@ -77,7 +86,7 @@ pub(crate) fn substitute_all(exprs: &[Expr], replacement: &dyn Fn(usize) -> Expr
 }
 
 /// Bottom up, so that what `change` gives is not changed again.
-fn transform(expr: Expr, mut change: impl FnMut(Expr) -> Result<Expr, PgError>) -> Result<Expr, PgError> {
+pub(crate) fn transform(expr: Expr, mut change: impl FnMut(Expr) -> Result<Expr, PgError>) -> Result<Expr, PgError> {
     let mut failed = None;
     let transformed = expr.transform_up(|expr| match change(expr) {
         Ok(expr) => Ok(Transformed::yes(expr)),

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use repr::PgError;
 
+use crate::clock::{TemporalCondition, reads_clock};
 use crate::dataflow_plan::{Node, NodeId, Operator, column};
 use crate::expression::{all_columns, is_trivial, position, substitute_all, visit_positions};
 use crate::properties;
@@ -70,6 +71,16 @@ impl Graph {
             return Ok(input);
         }
         self.add(Operator::Map { input, filter, columns })
+    }
+
+    /// The rows for which all `conditions` hold. Those that read the clock come last.
+    pub(crate) fn filter(&mut self, input: NodeId, conditions: Vec<Expr>) -> Result<NodeId, PgError> {
+        let width = self.width(input);
+        let (temporal, plain): (Vec<Expr>, Vec<Expr>) = conditions.into_iter().partition(reads_clock);
+        let input = self.map(input, plain, all_columns(width))?;
+        let Some(condition) = temporal.into_iter().reduce(Expr::and) else { return Ok(input) };
+        TemporalCondition::new(&condition, width)?;
+        self.add(Operator::TemporalFilter { input, condition })
     }
 
     /// Only these columns, in this order.

@@ -8,6 +8,7 @@
 //! [`lower()`] takes DataFusion's `LogicalPlan` as `sql` bound and optimised it; [`relation_plan`] and [`index_plan`]
 //! give a table's and an index's dataflow; [`explain()`] prints them.
 
+pub mod clock;
 pub mod dataflow_plan;
 mod explain;
 mod expression;

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan, Unnest,
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
 
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, column, positional_schema};
-use crate::expression::{all_columns, conjuncts, internal, null, resolve};
+use crate::expression::{all_columns, conjuncts, internal, null, resolve, resolve_condition};
 use crate::graph::Graph;
 use crate::prune::prune;
 use crate::share::{self, SharedArrangement};
@@ -209,13 +209,14 @@ impl Lowering<'_> {
             DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema()).map_err(internal)?;
         let mut filter = Vec::new();
         for condition in &scan.filters {
-            filter.extend(conjuncts(resolve(condition, &[&schema])?));
+            filter.extend(conjuncts(resolve_condition(condition, &[&schema])?));
         }
         let columns = match &scan.projection {
             Some(projection) => projection.iter().map(|index| column(*index)).collect(),
             None => all_columns(self.graph.width(input)),
         };
-        let node = self.graph.map(input, filter, columns)?;
+        let rows = self.graph.filter(input, filter)?;
+        let node = self.graph.map(rows, Vec::new(), columns)?;
         match scan.fetch {
             Some(fetch) => self.first_rows(node, 0, Some(fetch as u64)),
             None => Ok(node),

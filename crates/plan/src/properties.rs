@@ -45,6 +45,7 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         | Operator::TopRanks { input, .. }
         | Operator::Distinct { input }
         | Operator::Threshold { input }
+        | Operator::TemporalFilter { input, .. }
         | Operator::SingleRow { input, .. } => Ok(nodes[*input].schema.clone()),
         Operator::Join { left, right, columns, .. } => {
             projected(columns, &positional_schema(types(*left).into_iter().chain(types(*right))))
@@ -108,7 +109,7 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
         }
         Operator::TopRanks { input, .. } | Operator::Window { input, .. } => keys = nodes[*input].keys.clone(),
         // A subset of the rows, whatever made them.
-        Operator::Threshold { input } => keys = nodes[*input].keys.clone(),
+        Operator::Threshold { input } | Operator::TemporalFilter { input, .. } => keys = nodes[*input].keys.clone(),
         Operator::SingleRow { input, key } => {
             keys = nodes[*input].keys.clone();
             add_key(&mut keys, key.clone());
@@ -180,7 +181,7 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
         // A change of a group replaces its row.
         Operator::Reduce { .. } | Operator::Fold { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
-        Operator::TopRanks { .. } | Operator::Window { .. } => false,
+        Operator::TopRanks { .. } | Operator::Window { .. } | Operator::TemporalFilter { .. } => false,
         Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

@@ -11,7 +11,7 @@ use datafusion::logical_expr::Expr;
 use repr::PgError;
 
 use crate::dataflow_plan::{Aggregate, Node, NodeId, Operator, SortKey, column};
-use crate::expression::{add_positions, substitute_all};
+use crate::expression::{add_positions, positions, substitute_all};
 use crate::graph::{Graph, is_mergeable};
 
 /// A leaf to put in a node's place.
@@ -144,6 +144,9 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
                 ask(*input, &mut (0..graph.width(*input)));
             }
             Operator::SingleRow { input, key } => ask(*input, &mut demand.chain(key.iter().copied())),
+            Operator::TemporalFilter { input, condition } => {
+                ask(*input, &mut demand.chain(positions(condition)));
+            }
         }
     }
     demands
@@ -250,6 +253,14 @@ impl Pruning<'_> {
                 let all: Vec<usize> = (0..width).collect();
                 let input = self.narrow(*input, &all)?;
                 Ok(Rebuilt { node: self.new.add(Operator::Threshold { input })?, columns: places(width, &all) })
+            }
+            Operator::TemporalFilter { input, condition } => {
+                let reads: Vec<usize> = positions(condition).into_iter().collect();
+                let kept = union_of(&demand, &reads);
+                let below = Rebuilt { node: self.narrow(*input, &kept)?, columns: places(width, &kept) };
+                let condition = moved(std::slice::from_ref(condition), &below)?.remove(0);
+                let node = self.new.add(Operator::TemporalFilter { input: below.node, condition })?;
+                Ok(Rebuilt { node, columns: below.columns })
             }
             Operator::SingleRow { input, key } => {
                 let kept = union_of(&demand, key);

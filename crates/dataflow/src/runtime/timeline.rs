@@ -24,6 +24,7 @@ use super::peek::{self, Scan};
 use super::stats::{DataflowStats, LatencyRecorder, Measured, RelationStats};
 use super::subscribe::Subscription;
 use crate::DataflowError;
+use crate::agenda::Agenda;
 
 // Where rows are bounded, they are counted by their volume: see `Rows::volume`.
 
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     /// A written time stays open until the dataflows have caught up: whoever moves a frontier sees to it.
     is_close_wanted: AtomicBool,
     pub(crate) errors: ErrorRegistry,
+    /// When time has to pass even if nothing is written.
+    pub(crate) agenda: Arc<Agenda>,
     pub(crate) subscriptions: Mutex<Vec<Arc<Subscription>>>,
     /// Large peeks on their way to the scan threads, which end with this sender.
     pub(crate) scans: Sender<Scan>,
@@ -90,6 +93,8 @@ pub(crate) struct Timeline {
     waiting_rows: usize,
     pub(crate) relations: HashMap<ObjectId, RelationState>,
     pub(crate) dataflows: BTreeMap<ObjectId, DataflowState>,
+    /// How many of them have rows that come and go by themselves: a read has to be up to the clock then.
+    temporal_dataflows: usize,
     pub(crate) shut_down: bool,
 }
 
@@ -158,6 +163,7 @@ impl Timeline {
             waiting_rows: 0,
             relations: HashMap::new(),
             dataflows: BTreeMap::new(),
+            temporal_dataflows: 0,
             shut_down: false,
         }
     }
@@ -214,6 +220,7 @@ impl Timeline {
             measured: Measured::default(),
         };
         self.dataflows.insert(plan.id, state);
+        self.temporal_dataflows += usize::from(plan.reads_clock());
         progress
     }
 
@@ -221,6 +228,7 @@ impl Timeline {
     pub(crate) fn end(&mut self, id: ObjectId) -> bool {
         let Some(dataflow) = self.dataflows.remove(&id) else { return false };
         dataflow.progress.ended.store(true, Ordering::Release);
+        self.temporal_dataflows -= usize::from(dataflow.plan.reads_clock());
         for relation in dataflow.plan.sources() {
             let others = self.dataflows.values().flat_map(|dataflow| dataflow.plan.source_columns(relation));
             let wanted = others.collect();
@@ -265,8 +273,9 @@ impl Timeline {
     }
 
     /// Whether there is something to close, and at most one closed time is still being worked in or rows get too many.
-    fn is_tick_due(&self) -> bool {
-        let is_wanted = self.open_rows > 0 || self.open_is_written;
+    /// `is_due`: rows come or go by themselves.
+    fn is_tick_due(&self, is_due: bool) -> bool {
+        let is_wanted = self.open_rows > 0 || self.open_is_written || is_due;
         // A source that is behind is only further behind if each of its batches is worked in by itself.
         let may_grow = self.open_rows < CATCH_UP_ROWS && !self.open_is_written;
         if may_grow && self.catching_up.is_some_and(|since| since.elapsed() < CATCH_UP_WAIT) {
@@ -330,6 +339,7 @@ impl Shared {
             queued_rows: AtomicUsize::new(0),
             is_close_wanted: AtomicBool::new(false),
             errors: ErrorRegistry::default(),
+            agenda: Arc::default(),
             subscriptions: Mutex::new(Vec::new()),
             scans,
             peek_latency: LatencyRecorder::default(),
@@ -439,6 +449,7 @@ impl Shared {
         }
         timeline.previous = timeline.closed;
         timeline.closed = time;
+        self.agenda.pass(time);
         timeline.open_is_written = false;
         timeline.catching_up = None;
         if timeline.open_rows > 0 {
@@ -470,7 +481,8 @@ impl Shared {
     }
 
     fn close_if_due(&self, timeline: &mut Timeline) {
-        if timeline.is_tick_due() {
+        let now = wall_clock_ms();
+        if timeline.is_tick_due(now > timeline.closed && self.agenda.is_due(now)) {
             let time = timeline.open_time();
             self.close(timeline, time);
         }
@@ -488,7 +500,8 @@ impl Shared {
 
     /// Closes the open time if a read must see it; returns the last closed time.
     pub(crate) fn readable_time(&self, timeline: &mut Timeline) -> Timestamp {
-        if timeline.open_is_written {
+        let is_behind = timeline.temporal_dataflows > 0 && wall_clock_ms() > timeline.closed;
+        if timeline.open_is_written || is_behind {
             let time = timeline.open_time();
             self.close(timeline, time);
         }

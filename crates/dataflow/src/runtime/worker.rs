@@ -39,7 +39,7 @@ use super::timeline::{Progress, Shared};
 use crate::DataflowError;
 use crate::arrange::{ArrangementHandle, Spine, Trace};
 use crate::errors::ErrorUpdates;
-use crate::render;
+use crate::render::{self, Clock};
 use crate::updates::Updates;
 
 /// Rows taken from the queue before the dataflows get to work on them.
@@ -288,7 +288,8 @@ impl<'a> Worker<'a> {
                 }
                 sources.insert(relation, rows);
             }
-            let rendered = render::render(&plan, scope, sources, &mut imports).map(|rendered| {
+            let clock = Clock { as_of, agenda: Arc::clone(&self.shared.agenda) };
+            let rendered = render::render(&plan, scope, sources, &mut imports, &clock).map(|rendered| {
                 let errors = Rc::new(RefCell::new(Vec::new()));
                 let errors_probe = ProbeHandle::new();
                 collect_errors(rendered.errors, Rc::clone(&errors), &errors_probe);

@@ -20,10 +20,11 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator as Comparison};
 use repr::PgError;
 
 use super::Lowering;
+use crate::clock::reads_clock;
 use crate::dataflow_plan::{NodeId, Operator, column};
 use crate::expression::{
-    all_columns, cast, conjuncts, internal, literal, null, position, positions, resolve, substitute, substitute_all,
-    type_of,
+    all_columns, cast, conjuncts, internal, literal, null, position, positions, resolve, resolve_condition, substitute,
+    substitute_all, type_of,
 };
 use crate::graph::Graph;
 
@@ -34,6 +35,24 @@ struct Pair {
     right: Expr,
     /// IS NOT DISTINCT FROM.
     null_equal: bool,
+}
+
+/// What a join asks besides its keys, over left columns followed by right ones.
+#[derive(Default)]
+struct Conditions {
+    plain: Vec<Expr>,
+    clock: ClockConditions,
+}
+
+/// Conditions on the clock.
+#[derive(Default)]
+struct ClockConditions {
+    /// About the left side alone.
+    left: Vec<Expr>,
+    /// About the right side alone, over its own columns.
+    right: Vec<Expr>,
+    /// About both sides of an inner join.
+    both: Vec<Expr>,
 }
 
 /// One side of a join.
@@ -65,11 +84,15 @@ impl Lowering<'_> {
         if join.null_aware {
             return Err(PgError::unsupported("NOT IN as a null-aware join in a materialized view"));
         }
-        let sides = self.sides(join)?;
+        let Conditions { plain, clock } = self.conditions(join)?;
+        let sides = self.sides(join, plain, &clock)?;
         let (left, right) = (&sides.left, &sides.right);
         let graph = &mut self.graph;
         match join.join_type {
-            JoinType::Inner => sides.inner(graph),
+            JoinType::Inner => {
+                let inner = sides.inner(graph)?;
+                graph.filter(inner, clock.both)
+            }
             JoinType::Left => sides.outer(graph, true, false),
             JoinType::Right => sides.outer(graph, false, true),
             JoinType::Full => sides.outer(graph, true, true),
@@ -82,9 +105,42 @@ impl Lowering<'_> {
         }
     }
 
-    fn sides(&mut self, join: &Join) -> Result<Sides, PgError> {
+    /// What a join asks besides its keys. A condition on the clock about one side alone, which need not keep the rows that
+    /// meet nothing, restricts that side; an inner join may have others.
+    fn conditions(&self, join: &Join) -> Result<Conditions, PgError> {
+        let left_width = join.left.schema().fields().len();
+        let mut conditions = Conditions::default();
+        let Some(filter) = &join.filter else { return Ok(conditions) };
+        use JoinType::*;
+        for condition in conjuncts(resolve_condition(filter, &[join.left.schema(), join.right.schema()])?) {
+            let reads = positions(&condition);
+            if !reads_clock(&condition) {
+                conditions.plain.push(condition);
+            } else if reads.iter().all(|index| *index >= left_width)
+                && matches!(join.join_type, Inner | Left | LeftSemi | LeftAnti | LeftMark | RightSemi)
+            {
+                conditions.clock.right.push(substitute(condition, &|index| column(index - left_width))?);
+            } else if reads.iter().all(|index| *index < left_width)
+                && matches!(join.join_type, Inner | Right | RightSemi | RightAnti | RightMark | LeftSemi)
+            {
+                conditions.clock.left.push(condition);
+            } else if join.join_type == Inner {
+                conditions.clock.both.push(condition);
+            } else {
+                let message =
+                    "now() in the condition of an outer join or EXISTS about both sides in a materialized view";
+                return Err(PgError::unsupported(message)
+                    .with_hint("Compare now() with columns of one side, or in WHERE above the join."));
+            }
+        }
+        Ok(conditions)
+    }
+
+    fn sides(&mut self, join: &Join, plain: Vec<Expr>, clock: &ClockConditions) -> Result<Sides, PgError> {
         let left = self.plan(&join.left)?;
+        let left = self.graph.filter(left, clock.left.clone())?;
         let right = self.plan(&join.right)?;
+        let right = self.graph.filter(right, clock.right.clone())?;
         let (left_width, right_width) = (self.graph.width(left), self.graph.width(right));
         let (left_types, right_types) = (self.graph.types(left), self.graph.types(right));
         let both_schema =
@@ -97,12 +153,10 @@ impl Lowering<'_> {
             let right = resolve(right, &[join.right.schema()])?;
             pairs.push(Pair { left, right, null_equal: on_null_equal });
         }
-        if let Some(filter) = &join.filter {
-            for condition in conjuncts(resolve(filter, &[join.left.schema(), join.right.schema()])?) {
-                match equal_pair(&condition, left_width, &both_schema)? {
-                    Some(pair) => pairs.push(pair),
-                    None => conditions.push(condition),
-                }
+        for condition in plain {
+            match equal_pair(&condition, left_width, &both_schema)? {
+                Some(pair) => pairs.push(pair),
+                None => conditions.push(condition),
             }
         }
         // One operator treats NULLs one way; where both ways occur the stricter pairs say that their key is not NULL.

@@ -13,17 +13,18 @@ use repr::PgError;
 use super::top_k::resolve_order;
 use super::{Lowering, resolve_all};
 use crate::dataflow_plan::{NodeId, column};
-use crate::expression::{all_columns, cast, conjuncts, literal, position, positions, resolve, substitute_all};
+use crate::expression::{
+    all_columns, cast, conjuncts, literal, position, positions, resolve_condition, substitute_all,
+};
 
 impl Lowering<'_> {
     pub(super) fn filter(&mut self, filter: &Filter) -> Result<NodeId, PgError> {
-        let conditions = conjuncts(resolve(&filter.predicate, &[filter.input.schema()])?);
+        let conditions = conjuncts(resolve_condition(&filter.predicate, &[filter.input.schema()])?);
         if let Some(node) = self.first_of_partitions(&filter.input, &conditions)? {
             return Ok(node);
         }
         let input = self.plan(&filter.input)?;
-        let columns = all_columns(self.graph.width(input));
-        self.graph.map(input, conditions, columns)
+        self.graph.filter(input, conditions)
     }
 
     /// The rows of `plan` where `conditions` hold, if it is a window function whose row number they bound.
@@ -41,7 +42,7 @@ impl Lowering<'_> {
                     plan = &projection.input;
                 }
                 LogicalPlan::Filter(filter) => {
-                    let mut below = conjuncts(resolve(&filter.predicate, &[filter.input.schema()])?);
+                    let mut below = conjuncts(resolve_condition(&filter.predicate, &[filter.input.schema()])?);
                     below.append(&mut conditions);
                     conditions = below;
                     plan = &filter.input;
@@ -99,7 +100,7 @@ impl Lowering<'_> {
                 self.graph.map(counted, Vec::new(), columns)?
             }
         };
-        self.graph.map(numbered, further, all_columns(width + 1)).map(Some)
+        self.graph.filter(numbered, further).map(Some)
     }
 
     /// The same for ranks, which are counted anew among the rows that are left: none before them is missing.
@@ -126,7 +127,7 @@ impl Lowering<'_> {
         let dense = call.fun.name().eq_ignore_ascii_case("dense_rank");
         let top = self.top_ranks(input, &key, order, last as u64, dense)?;
         let ranked = self.window_over(top, &[window])?;
-        self.graph.map(ranked, further, all_columns(width + 1)).map(Some)
+        self.graph.filter(ranked, further).map(Some)
     }
 }
 

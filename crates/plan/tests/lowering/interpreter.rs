@@ -160,6 +160,7 @@ impl Interpreter {
                 rows.inspect(|(_, count)| assert!(*count > 0)).map(|(row, _)| (row.clone(), 1)).collect()
             }
             Operator::Threshold { input } => outputs[*input].iter().filter(|(_, count)| *count > 0).cloned().collect(),
+            Operator::TemporalFilter { condition, .. } => panic!("random plans read no clock: {condition}"),
             Operator::SingleRow { input, key } => {
                 check_unique(&outputs[*input], key);
                 outputs[*input].clone()

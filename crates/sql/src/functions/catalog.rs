@@ -153,6 +153,7 @@ static FUNCTIONS: &[Function] = functions! {
     "inet_server_port"() -> "int4" LAX = |_, _| Ok(Value::Null);
     "localtime"() -> "time" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?.rem_euclid(86_400_000_000)));
     "localtimestamp"() -> "timestamp" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?));
+    "mz_now"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us.div_euclid(1000) * 1000));
     "now"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
     "obj_description"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "obj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
