@@ -1,7 +1,7 @@
 //! One named thing, and what each kind of thing consists of.
 
 use repr::source::{Options, SourceDescription};
-use repr::{ObjectId, RelationSchema};
+use repr::{ObjectId, RelationSchema, ViewOptions};
 
 /// A named object. Immutable: a change makes a new one under the same id.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub enum ObjectKind {
         schema: RelationSchema,
         /// The text after AS.
         query: String,
+        /// What WITH said.
+        options: ViewOptions,
     },
     /// An arrangement of a relation by some of its columns.
     Index {

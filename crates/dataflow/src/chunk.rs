@@ -228,6 +228,15 @@ impl ArrowChunk {
         self.payload.row_hashes[self.offset as usize + row]
     }
 
+    /// The sum of the diffs from row `from` up to row `to`; 0 in an arrangement of accumulators.
+    pub(crate) fn copies_between(&self, from: usize, to: usize) -> Diff {
+        match &self.weights {
+            Weights::Constant(diff) => diff * (to - from) as Diff,
+            Weights::Values(diffs) => diffs[self.offset as usize + from..self.offset as usize + to].iter().sum(),
+            Weights::Lanes(..) => 0,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn identity(&self, row: usize) -> Identity {
         (self.key_hash(row), self.rank(row), self.row_hash(row))

@@ -62,7 +62,7 @@ impl Position {
 }
 
 /// The first of `start..end` that is not `before`, which holds up to some point; `end` if all are.
-fn first_not(start: usize, end: usize, before: impl Fn(usize) -> bool) -> usize {
+pub(crate) fn first_not(start: usize, end: usize, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (start, end);
     while low < high {
         let middle = low + (high - low) / 2;

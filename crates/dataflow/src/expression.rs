@@ -10,14 +10,15 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{and_kleene, cast, concat, filter, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use datafusion::common::DFSchema;
 use datafusion::common::tree_node::TreeNode;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::expressions::Literal;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
-use repr::{Lane, PgError};
+use repr::{Lane, OnError, PgError};
 
 use crate::DataflowError;
 use crate::errors::{ErrorRow, ErrorUpdates, evaluation_error};
@@ -34,6 +35,7 @@ pub(crate) struct RowFunction {
     needed: Vec<usize>,
     /// No filter, and every input column as it is.
     identity: bool,
+    on_error: OnError,
 }
 
 enum Output {
@@ -48,6 +50,7 @@ pub(crate) struct Stage {
     columns: Vec<usize>,
     schema: SchemaRef,
     expressions: Vec<Arc<dyn PhysicalExpr>>,
+    on_error: OnError,
 }
 
 impl RowFunction {
@@ -93,7 +96,15 @@ impl RowFunction {
             computed,
             outputs,
             identity,
+            on_error: OnError::default(),
         })
+    }
+
+    /// What becomes of rows that fail: reported unless a failing expression is to be NULL.
+    pub(crate) fn set_on_error(&mut self, on_error: OnError) {
+        self.on_error = on_error;
+        self.filter.set_on_error(on_error);
+        self.computed.set_on_error(on_error);
     }
 
     /// Whether rows pass through unchanged.
@@ -157,7 +168,7 @@ impl RowFunction {
                 })
                 .collect()
         });
-        if failures.is_empty() {
+        if failures.is_empty() || self.on_error == OnError::Null {
             return Updates::new(projected, rows.times, rows.diffs);
         }
         failures.sort_by_key(|failure| failure.0);
@@ -175,6 +186,9 @@ impl RowFunction {
     }
 
     fn report(&self, rows: &Rows, failures: Vec<(usize, PgError)>, errors: &mut ErrorUpdates) {
+        if self.on_error == OnError::Null {
+            return;
+        }
         for (row, error) in failures {
             let error = ErrorRow::new(&self.operator, &rows.columns, row, &error);
             errors.push((error, rows.times.get(row), rows.diffs.get(row)));
@@ -238,7 +252,12 @@ impl Stage {
             .map(|expr| create_physical_expr(expr, &df_schema, &props, &context))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| DataflowError::Plan(evaluation_error(&error)))?;
-        Ok(Stage { columns, schema, expressions })
+        Ok(Stage { columns, schema, expressions, on_error: OnError::default() })
+    }
+
+    /// What a row that fails has for a value: NULL, or with [`OnError::Null`] what comes out if the part that fails is NULL.
+    pub(crate) fn set_on_error(&mut self, on_error: OnError) {
+        self.on_error = on_error;
     }
 
     /// The input columns that are read, ascending.
@@ -274,8 +293,7 @@ impl Stage {
         Ok(kept.unwrap_or_else(|| BooleanArray::from(vec![true; rows.len()])))
     }
 
-    /// The values of expression `index` over `row_count` rows of the input, NULL for rows that fail, and those rows with
-    /// their errors.
+    /// The values of expression `index` over `row_count` rows of the input, and the rows that fail with their errors.
     pub(crate) fn evaluate(
         &self,
         index: usize,
@@ -285,7 +303,7 @@ impl Stage {
         let expression = &self.expressions[index];
         let mut failures = Vec::new();
         let values = match self.batch(columns, row_count) {
-            Ok(batch) => evaluate_part(expression, &batch, 0, &mut failures),
+            Ok(batch) => evaluate_part(expression, &batch, 0, self.on_error, &mut failures),
             Err(error) => {
                 let error = evaluation_error(&error);
                 failures.extend((0..row_count).map(|row| (row, error.clone())));
@@ -305,6 +323,7 @@ fn evaluate_part(
     expression: &Arc<dyn PhysicalExpr>,
     batch: &RecordBatch,
     start: usize,
+    on_error: OnError,
     failures: &mut Vec<(usize, PgError)>,
 ) -> ArrayRef {
     let len = batch.num_rows();
@@ -312,12 +331,14 @@ fn evaluate_part(
         Ok(values) => values,
         Err(error) if len <= 1 => {
             failures.extend((0..len).map(|row| (start + row, evaluation_error(&error))));
-            nulls(expression, &batch.schema(), len)
+            let repaired =
+                if on_error == OnError::Null && len == 1 { with_nulls(expression, batch).ok() } else { None };
+            repaired.unwrap_or_else(|| nulls(expression, &batch.schema(), len))
         }
         Err(_) => {
             let half = len / 2;
-            let first = evaluate_part(expression, &batch.slice(0, half), start, failures);
-            let second = evaluate_part(expression, &batch.slice(half, len - half), start + half, failures);
+            let first = evaluate_part(expression, &batch.slice(0, half), start, on_error, failures);
+            let second = evaluate_part(expression, &batch.slice(half, len - half), start + half, on_error, failures);
             match concat(&[first.as_ref(), second.as_ref()]) {
                 Ok(values) => values,
                 Err(error) => {
@@ -328,6 +349,20 @@ fn evaluate_part(
             }
         }
     }
+}
+
+/// The value of an expression over one row, the parts of it that fail being NULL.
+fn with_nulls(expression: &Arc<dyn PhysicalExpr>, row: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
+    if let Ok(value) = expression.evaluate(row).and_then(|value| value.into_array(1)) {
+        return Ok(value);
+    }
+    let parts = expression.children().into_iter().map(|part| {
+        let value = ScalarValue::try_from_array(&with_nulls(part, row)?, 0)?;
+        Ok(Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>)
+    });
+    let parts = parts.collect::<Result<Vec<_>, DataFusionError>>()?;
+    let evaluated = Arc::clone(expression).with_new_children(parts).and_then(|whole| whole.evaluate(row));
+    evaluated.and_then(|value| value.into_array(1)).or_else(|_| Ok(nulls(expression, &row.schema(), 1)))
 }
 
 /// A container's rows without its hashes.

@@ -19,6 +19,7 @@ mod fold;
 mod group;
 mod join;
 mod map;
+mod order_statistic;
 mod reduce;
 mod single_row;
 mod temporal;
@@ -152,6 +153,11 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 check_columns(&plan.nodes[*input], key)?;
                 check_columns(&plan.nodes[*input], &order.iter().map(|sort| sort.column).collect::<Vec<_>>())?;
             }
+            Operator::OrderStatistic { input, key, value, calls } => {
+                check_columns(&plan.nodes[*input], key)?;
+                check_columns(&plan.nodes[*input], &[value.column])?;
+                order_statistic::check(&plan.nodes[*input], value, calls)?;
+            }
             Operator::SingleRow { input, key } => check_columns(&plan.nodes[*input], key)?,
             Operator::Collate { inputs, key_count } => collate::check(plan, inputs, *key_count, node)?,
             Operator::Window { input, key, calls } => {
@@ -159,7 +165,12 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 window::Functions::new(&plan.nodes[*input], calls, node)?;
             }
             Operator::TemporalFilter { input, condition } => {
-                temporal::TemporalFilter::new(format!("TemporalFilter {id}"), &plan.nodes[*input], condition)?;
+                temporal::TemporalFilter::new(
+                    format!("TemporalFilter {id}"),
+                    &plan.nodes[*input],
+                    condition,
+                    plan.on_error,
+                )?;
             }
             Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
             _ => {}
@@ -287,6 +298,12 @@ impl<'scope> Renderer<'_, 'scope> {
                 let arranged = self.arrange(rows, id, "TopK");
                 self.stateful(arranged, &format!("TopK {id}"), Box::new(logic))
             }
+            Operator::OrderStatistic { input, key, value, calls } => {
+                let rows = top_k::rank(self.collection(*input)?, key.clone(), Some(value.clone()), false);
+                let arranged = self.arrange(rows, id, "OrderStatistic");
+                let logic = order_statistic::OrderStatistic::new(key.clone(), value.clone(), calls.clone());
+                self.stateful(arranged, &format!("OrderStatistic {id}"), Box::new(logic))
+            }
             Operator::TopRanks { input, key, order, limit, dense } => {
                 let rows = top_k::rank(self.collection(*input)?, key.clone(), order.first().cloned(), false);
                 let logic = top_k::TopK::ranks(key.clone(), order.clone(), *limit, *dense);
@@ -313,7 +330,7 @@ impl<'scope> Renderer<'_, 'scope> {
             }
             Operator::TemporalFilter { input, condition } => {
                 let name = format!("TemporalFilter {id}");
-                let filter = temporal::TemporalFilter::new(name, &plan.nodes[*input], condition)?;
+                let filter = temporal::TemporalFilter::new(name, &plan.nodes[*input], condition, plan.on_error)?;
                 let rows = self.collection(*input)?;
                 let (rows, errors) = temporal::render(rows, filter, self.clock.as_of, Arc::clone(&self.clock.agenda));
                 self.errors.push(errors);
@@ -375,7 +392,8 @@ impl<'scope> Renderer<'_, 'scope> {
         arranged
     }
 
-    fn map(&mut self, rows: Rows<'scope>, function: RowFunction) -> Rows<'scope> {
+    fn map(&mut self, rows: Rows<'scope>, mut function: RowFunction) -> Rows<'scope> {
+        function.set_on_error(self.plan.on_error);
         if function.is_identity() {
             return rows;
         }

@@ -284,6 +284,7 @@ impl Plan {
             name: "test".to_owned(),
             nodes: self.nodes,
             export: Export { node, key, unique: false },
+            on_error: Default::default(),
         }
     }
 }
@@ -1015,5 +1016,38 @@ fn rows_come_and_go_with_the_clock() {
             }
             assert!(captured.errors.lock().unwrap().is_empty());
         }
+    }
+}
+
+/// Percentiles that are counted, of integers and of texts whose first eight bytes agree, in both directions.
+#[test]
+fn order_statistics_are_the_kth_of_all_values() {
+    for (value, descending) in [(1, false), (1, true), (2, false), (2, true)] {
+        let fractions = [0.0, 0.3, 0.5, 1.0];
+        check(
+            |plan| {
+                let input = plan.source(0, "iit");
+                let calls = fractions.map(|fraction| Percentile { fraction, continuous: false });
+                let value = SortKey { column: value, descending, nulls_first: false };
+                let kinds = if value.column == 1 { "iiiii" } else { "itttt" };
+                plan.add(Operator::OrderStatistic { input, key: vec![0], value, calls: calls.to_vec() }, kinds);
+            },
+            &["iit"],
+            |inputs| {
+                bag(groups(&inputs[0], &[0]).into_iter().map(|(mut key, rows)| {
+                    let copies = rows.iter().flat_map(|(row, count)| vec![row[value].clone(); *count as usize]);
+                    let mut values: Vec<Value> = copies.filter(|value| *value != Null).collect();
+                    values.sort();
+                    if descending {
+                        values.reverse();
+                    }
+                    for fraction in fractions {
+                        let place = (fraction * values.len() as f64).ceil().max(1.0) as usize - 1;
+                        key.push(values.get(place).cloned().unwrap_or(Null));
+                    }
+                    (key, 1)
+                }))
+            },
+        );
     }
 }

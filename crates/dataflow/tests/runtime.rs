@@ -35,7 +35,13 @@ fn source(relation: ObjectId, width: usize) -> Node {
 /// `SELECT * FROM relation`, two bigint columns, arranged by `key`.
 fn relation_plan(id: ObjectId, relation: ObjectId, key: Vec<usize>) -> DataflowPlan {
     let nodes = vec![source(relation, 2)];
-    DataflowPlan { id, name: format!("relation {id}"), nodes, export: Export { node: 0, key, unique: false } }
+    DataflowPlan {
+        id,
+        name: format!("relation {id}"),
+        nodes,
+        export: Export { node: 0, key, unique: false },
+        on_error: Default::default(),
+    }
 }
 
 fn import(dataflow: ObjectId, key: Vec<usize>, width: usize) -> Node {
@@ -52,6 +58,7 @@ fn grouped(id: ObjectId, input: Node, aggregates: Vec<Aggregate>) -> DataflowPla
         name: format!("grouped {id}"),
         nodes: vec![input, reduce],
         export: Export { node: 1, key: vec![0], unique: true },
+        on_error: Default::default(),
     }
 }
 
@@ -67,6 +74,7 @@ fn filtered(id: ObjectId, input: Node, predicate: Expr) -> DataflowPlan {
         name: format!("filtered {id}"),
         nodes: vec![input, node(map, &[DataType::Int64, DataType::Int64])],
         export: Export { node: 1, key: vec![0, 1], unique: false },
+        on_error: Default::default(),
     }
 }
 

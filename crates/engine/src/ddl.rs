@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use catalog::{Catalog, Object, ObjectKind};
 use plan::{DataflowPlan, Fingerprint, SharedArrangement};
-use repr::{ObjectId, PgError, SqlState};
+use repr::{ObjectId, PgError, SqlState, ViewOptions};
 use sql::bind::BoundQuery;
 use sql::{BoundStatement, Purpose};
 use storage::StoredObject;
@@ -36,10 +36,10 @@ pub(crate) fn object_of(statement: &BoundStatement, id: ObjectId, text: &str) ->
             let kind = ObjectKind::Connection { connector: connector.clone(), options: options.clone() };
             (schema_name, name, kind, Vec::new())
         }
-        BoundStatement::CreateView { schema_name, name, query, query_text, materialized, .. } => {
+        BoundStatement::CreateView { schema_name, name, query, query_text, materialized, options, .. } => {
             let (schema, text) = (query.schema.clone(), query_text.clone());
             let kind = match materialized {
-                true => ObjectKind::MaterializedView { schema, query: text },
+                true => ObjectKind::MaterializedView { schema, query: text, options: *options },
                 false => ObjectKind::View { schema, query: text },
             };
             (schema_name, name, kind, query.relations.clone())
@@ -61,8 +61,8 @@ pub(crate) fn plans_of(
 ) -> Result<Plans, PgError> {
     match (&object.kind, statement) {
         (ObjectKind::Table { schema }, _) => Ok(vec![(plan::relation_plan(object.id, &object.name, schema), None)]),
-        (ObjectKind::MaterializedView { .. }, BoundStatement::CreateView { query, .. }) => {
-            view_plans(shared, catalog, object.id, &object.name, query)
+        (ObjectKind::MaterializedView { options, .. }, BoundStatement::CreateView { query, .. }) => {
+            view_plans(shared, catalog, object.id, &object.name, query, *options)
         }
         (ObjectKind::Index { on, columns }, _) => {
             let relation = catalog.get(*on).ok_or_else(|| undefined(*on))?;
@@ -90,6 +90,7 @@ pub(crate) fn view_plans(
     id: ObjectId,
     name: &str,
     query: &BoundQuery,
+    options: ViewOptions,
 ) -> Result<Plans, PgError> {
     let system = |id: &&ObjectId| {
         matches!(catalog.get(**id).map(|object| &object.kind), Some(ObjectKind::SystemRelation { .. }))
@@ -98,7 +99,10 @@ pub(crate) fn view_plans(
         return Err(PgError::unsupported(format!("maintaining a query over system relation \"{}\"", relation.name)));
     }
     let optimized = sql::optimize(query.plan.clone(), Purpose::Maintain)?;
-    let plans = with_lower_context(shared, catalog, |context| plan::lower(id, name, &optimized, context))?;
+    let mut plans = with_lower_context(shared, catalog, |context| plan::lower(id, name, &optimized, context))?;
+    if let Some(view) = plans.last_mut() {
+        view.on_error = options.on_error;
+    }
     let shareable = |plan: DataflowPlan| {
         let arrangement = (plan.id != id).then(|| SharedArrangement {
             dataflow: plan.id,

@@ -18,7 +18,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use repr::source::SourceDescription;
-use repr::{ObjectId, PgError, SqlState};
+use repr::{ObjectId, OnError, PgError, SqlState, ViewOptions};
 use sql::functions::catalog::attach;
 
 use crate::dataflows::base_relations;
@@ -104,7 +104,7 @@ impl Reading<'_> {
         let answers = if targets.is_empty() { Vec::new() } else { self.shared.runtime.peek(targets).answers };
         for (scan, answer) in peeked.into_iter().zip(answers) {
             let answer = answer.await.map_err(|_| self.unanswered())??;
-            self.note_errors(scan.slot.relation, answer.error_count);
+            self.note_errors(scan.slot.relation, answer.error_count)?;
             let mut batches = Vec::with_capacity(answer.batches.len());
             for rows in answer.batches {
                 batches.push(batch(&scan.slot.schema, rows.columns().to_vec(), rows.num_rows())?);
@@ -191,15 +191,31 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn note_errors(&mut self, relation: ObjectId, error_count: usize) {
-        if error_count == 0 {
-            return;
+    /// Tells of rows that are not in the answer; an error where the view was made so.
+    fn note_errors(&mut self, relation: ObjectId, error_count: usize) -> Result<(), PgError> {
+        let Some(object) = self.catalog.get(relation).filter(|_| error_count > 0) else { return Ok(()) };
+        if let ObjectKind::MaterializedView { options: ViewOptions { on_error: OnError::Fail, .. }, .. } = object.kind {
+            return Err(self.failed_row(object));
         }
-        let Some(object) = self.catalog.get(relation) else { return };
         let rows = if error_count == 1 { "row" } else { "rows" };
         let message =
             format!("{} \"{}\" has {error_count} {rows} in tw_catalog.tw_errors", object.kind_name(), object.name);
         self.notices.push(Notice { severity: Severity::Warning, error: PgError::new(SqlState::WARNING, message) });
+        Ok(())
+    }
+
+    /// Why a view that was made `WITH (ON ERROR = fail)` cannot be read: the row that has failed longest.
+    fn failed_row(&self, view: &catalog::Object) -> PgError {
+        let mut errors = self.shared.runtime.errors();
+        errors.sort_by_key(|(dataflow, _, since, _)| (*dataflow != view.id, *since));
+        let title = format!("materialized view \"{}\" has a row that failed", view.name);
+        match errors.into_iter().next() {
+            Some((_, error, ..)) => PgError::new(error.state, format!("{title}: {}", error.message))
+                .with_detail(format!("Failing row: {}.", error.row)),
+            // It has been mended since.
+            None => PgError::new(SqlState::SERIALIZATION_FAILURE, title),
+        }
+        .with_hint("tw_catalog.tw_errors lists all of them. The view can be read again when they are mended.")
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Column;
 use datafusion::logical_expr::Expr;
-use repr::ObjectId;
+use repr::{ObjectId, OnError};
 use std::sync::Arc;
 
 /// Index of a node in [`DataflowPlan::nodes`].
@@ -27,6 +27,8 @@ pub struct DataflowPlan {
     pub nodes: Vec<Node>,
     /// What others may read.
     pub export: Export,
+    /// What becomes of a row whose filter or column fails. (That reads fail is for the reader to see to.)
+    pub on_error: OnError,
 }
 
 /// The arrangement that a dataflow gives away: peeked, subscribed to, imported.
@@ -156,6 +158,18 @@ pub enum Operator {
         /// Rows kept; None is all after the offset.
         limit: Option<u64>,
     },
+    /// One row a group: key columns, then one column a percentile of the value, NULLs left out. NULL where no value is there; no
+    /// row for an empty group.
+    OrderStatistic {
+        /// The rows.
+        input: NodeId,
+        /// The grouping columns.
+        key: Vec<usize>,
+        /// The value and its order, NULLs last.
+        value: SortKey,
+        /// Each of the value's type.
+        calls: Vec<Percentile>,
+    },
     /// The rows of each group whose rank in an order is at most a limit; rows that are equal in order have one rank.
     TopRanks {
         /// The rows.
@@ -227,6 +241,15 @@ pub struct Aggregate {
     pub output: DataType,
 }
 
+/// A value at a fraction of the way through a group's values in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Percentile {
+    /// From 0, the first, to 1, the last.
+    pub fraction: f64,
+    /// Interpolated between two neighbours, of double values only; otherwise the first value at or after the fraction.
+    pub continuous: bool,
+}
+
 /// One column of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SortKey {
@@ -285,6 +308,7 @@ impl Operator {
             | Operator::Reduce { input, .. }
             | Operator::Fold { input, .. }
             | Operator::TopK { input, .. }
+            | Operator::OrderStatistic { input, .. }
             | Operator::TopRanks { input, .. }
             | Operator::Window { input, .. }
             | Operator::Distinct { input }
@@ -307,6 +331,7 @@ impl Operator {
             | Operator::Reduce { input, .. }
             | Operator::Fold { input, .. }
             | Operator::TopK { input, .. }
+            | Operator::OrderStatistic { input, .. }
             | Operator::TopRanks { input, .. }
             | Operator::Window { input, .. }
             | Operator::Distinct { input }

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 use repr::ObjectId;
 
 use crate::clock::CLOCK;
-use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, SortKey, longest_order};
+use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, SortKey, longest_order};
 use crate::reach::{Reach, reach};
 use crate::share::Fingerprint;
 
@@ -126,6 +126,10 @@ impl Printing<'_> {
                 let offset = if *offset > 0 { format!(" offset {offset}") } else { String::new() };
                 format!("TopK by {} order {order}{limit}{offset}", columns(key))
             }
+            Operator::OrderStatistic { key, value, calls, .. } => {
+                let calls: Vec<String> = calls.iter().map(percentile).collect();
+                format!("OrderStatistic by {} order {}: {}", columns(key), sort_key(value), calls.join(", "))
+            }
             Operator::TopRanks { key, order, limit, dense, .. } => {
                 let order: Vec<String> = order.iter().map(sort_key).collect();
                 let (order, dense) = (order.join(", "), if *dense { "dense " } else { "" });
@@ -171,6 +175,7 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
             (true, Some(limit)) => format!("the first {} rows a group; O(1) a row", offset.saturating_add(*limit)),
             _ => "all rows, ordered in the group; O(log n) a row".to_string(),
         },
+        Operator::OrderStatistic { .. } => "all rows, ordered in the group; O(log n) a row".to_string(),
         Operator::TopRanks { .. } => "all rows, ordered in the group; O(log n) a row".to_string(),
         Operator::Window { calls, .. } => {
             let costs = match calls.iter().map(reach).max_by_key(|reach| breadth(*reach)) {
@@ -222,6 +227,10 @@ fn conditions(filter: &[Expr]) -> String {
             format!(" where {}", conditions.join(" and "))
         }
     }
+}
+
+fn percentile(call: &Percentile) -> String {
+    format!("percentile_{} {}", if call.continuous { "cont" } else { "disc" }, call.fraction)
 }
 
 fn aggregate(aggregate: &Aggregate) -> String {

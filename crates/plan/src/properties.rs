@@ -60,6 +60,11 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
             let key = key.iter().map(|index| input[*index].clone());
             Ok(positional_schema(key.chain(aggregates.iter().map(|aggregate| aggregate.output.clone()))))
         }
+        Operator::OrderStatistic { input, key, value, calls } => {
+            let input = types(*input);
+            let values = std::iter::repeat_n(value.column, calls.len());
+            Ok(positional_schema(key.iter().copied().chain(values).map(|index| input[index].clone())))
+        }
         Operator::Fold { input, key, calls } => {
             let schema = &nodes[*input].schema;
             let key = key.iter().map(|index| Ok(schema.field(*index).data_type().clone()));
@@ -95,7 +100,9 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
         }
         Operator::Arrange { input, .. } => keys = nodes[*input].keys.clone(),
         Operator::Join { left, right, columns, .. } => keys = join_keys(*left, *right, columns, nodes),
-        Operator::Reduce { key, .. } | Operator::Fold { key, .. } => keys.push((0..key.len()).collect()),
+        Operator::Reduce { key, .. } | Operator::Fold { key, .. } | Operator::OrderStatistic { key, .. } => {
+            keys.push((0..key.len()).collect());
+        }
         Operator::TopK { input, key, limit, .. } => {
             keys = nodes[*input].keys.clone();
             if *limit == Some(1) {
@@ -181,7 +188,8 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
         // A change of a group replaces its row.
         Operator::Reduce { .. } | Operator::Fold { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
-        Operator::TopRanks { .. } | Operator::Window { .. } | Operator::TemporalFilter { .. } => false,
+        Operator::TopRanks { .. } | Operator::OrderStatistic { .. } => false,
+        Operator::Window { .. } | Operator::TemporalFilter { .. } => false,
         Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

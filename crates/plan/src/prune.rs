@@ -10,7 +10,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::logical_expr::Expr;
 use repr::PgError;
 
-use crate::dataflow_plan::{Aggregate, Node, NodeId, Operator, SortKey, column};
+use crate::dataflow_plan::{Aggregate, Node, NodeId, Operator, Percentile, SortKey, column};
 use crate::expression::{add_positions, positions, substitute_all};
 use crate::graph::{Graph, is_mergeable};
 
@@ -111,6 +111,9 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
                 let read = demand.filter(|index| *index >= key.len());
                 read.for_each(|index| add_positions(&calls[index - key.len()], &mut reads));
                 ask(*input, &mut reads.into_iter());
+            }
+            Operator::OrderStatistic { input, key, value, .. } => {
+                ask(*input, &mut key.iter().copied().chain([value.column]));
             }
             Operator::TopK { input, key, order, .. } | Operator::TopRanks { input, key, order, .. } => {
                 let order = order.iter().map(|order| order.column);
@@ -232,6 +235,9 @@ impl Pruning<'_> {
             }
             Operator::Reduce { input, key, aggregates } => self.rebuild_reduce(id, *input, key, aggregates),
             Operator::Fold { input, key, calls } => self.rebuild_fold(id, *input, key, calls),
+            Operator::OrderStatistic { input, key, value, calls } => {
+                self.rebuild_order_statistic(id, *input, key, value, calls)
+            }
             Operator::TopK { input, key, order, offset, limit } => {
                 let (kept, input, key, order) = self.narrow_ordered(&demand, *input, key, order)?;
                 let node = self.new.add(Operator::TopK { input, key, order, offset: *offset, limit: *limit })?;
@@ -369,6 +375,27 @@ impl Pruning<'_> {
             .collect::<Result<_, PgError>>()?;
         let key = key.iter().map(|index| place(*index)).collect::<Result<_, _>>()?;
         let node = self.new.add(Operator::Reduce { input: below.node, key, aggregates })?;
+        Ok(Rebuilt { node, columns: places(width, &kept) })
+    }
+
+    /// Without the percentiles nobody reads.
+    fn rebuild_order_statistic(
+        &mut self,
+        id: NodeId,
+        input: NodeId,
+        key: &[usize],
+        value: &SortKey,
+        calls: &[Percentile],
+    ) -> Result<Rebuilt, PgError> {
+        let width = key.len() + calls.len();
+        let kept = self.kept_of_group(id, key.len());
+        if kept.len() == key.len() {
+            return self.distinct_keys(input, key, width);
+        }
+        let calls = kept[key.len()..].iter().map(|index| calls[index - key.len()].clone()).collect();
+        let (_, input, key, mut order) = self.narrow_ordered(&[], input, key, std::slice::from_ref(value))?;
+        let value = order.remove(0);
+        let node = self.new.add(Operator::OrderStatistic { input, key, value, calls })?;
         Ok(Rebuilt { node, columns: places(width, &kept) })
     }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use repr::{ObjectId, PgError};
+use repr::{ObjectId, OnError, PgError};
 
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, positional_schema};
 use crate::expression::position;
@@ -174,7 +174,13 @@ fn arrangement_plan(id: ObjectId, fingerprint: &Fingerprint, leaf: &Node) -> Res
     let arranged = graph.arrange(rows, key.clone())?;
     let unique = graph.is_unique(arranged, &key);
     let (graph, node) = prune(&graph, arranged, &HashMap::new())?;
-    Ok(DataflowPlan { id, name: fingerprint.to_string(), nodes: graph.nodes, export: Export { node, key, unique } })
+    Ok(DataflowPlan {
+        id,
+        name: fingerprint.to_string(),
+        nodes: graph.nodes,
+        export: Export { node, key, unique },
+        on_error: OnError::default(),
+    })
 }
 
 /// The leaf that reads a shared arrangement.

@@ -15,6 +15,7 @@
 //! ```
 
 pub(crate) mod aggregate;
+pub(crate) mod asof;
 pub(crate) mod build;
 pub(crate) mod decorrelate;
 pub(crate) mod expr;

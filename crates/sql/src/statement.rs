@@ -20,7 +20,7 @@ mod update;
 
 use catalog::{DEFAULT_SCHEMA, Object, ObjectKind};
 use repr::source::{Options, SourceDescription};
-use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType};
+use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, ViewOptions};
 
 use crate::bind::{BindContext, BoundQuery, bind_query};
 use crate::parse::{Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
@@ -87,6 +87,7 @@ pub enum BoundStatement {
         query_text: String,
         or_replace: bool,
         materialized: bool,
+        options: ViewOptions,
         if_not_exists: bool,
     },
     CreateIndex {

@@ -9,8 +9,8 @@ use repr::{Diff, Lane, Timestamp};
 use smallvec::SmallVec;
 
 use crate::arrange::Batch;
-use crate::chunk::{ArrowChunk, CHUNK_ROWS_MAX, Source, SourceList};
-use crate::cursor::Position;
+use crate::chunk::{ArrowChunk, CHUNK_ROWS_MAX, Source, SourceList, gallop};
+use crate::cursor::{Position, first_not};
 use crate::updates::Updates;
 
 /// A row that is there, some number of times.
@@ -182,6 +182,35 @@ impl Iterator for GroupWalk<'_> {
     }
 }
 
+/// A part of a group that lies together: rows of one chunk.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretch<'a> {
+    chunk: &'a ArrowChunk,
+    /// The first row.
+    pub(crate) start: usize,
+    /// The first row behind it.
+    pub(crate) end: usize,
+    /// Later updates do not count.
+    until: Option<Timestamp>,
+}
+
+impl Stretch<'_> {
+    /// The first row of at least that rank; the end if there is none.
+    pub(crate) fn seek(&self, rank: u64) -> usize {
+        first_not(self.start, self.end, |row| self.chunk.rank(row) < rank)
+    }
+
+    /// How many copies the updates from row `from` up to row `to` add.
+    pub(crate) fn count(&self, from: usize, to: usize) -> Diff {
+        match self.until {
+            None => self.chunk.copies_between(from, to),
+            Some(until) => {
+                (from..to).filter(|row| self.chunk.time(*row) <= until).map(|row| self.chunk.diff(row)).sum()
+            }
+        }
+    }
+}
+
 /// A stretch of ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ranks {
@@ -244,6 +273,48 @@ impl<'a> ChangedGroup<'a> {
             at.step(&novel.chunks);
         }
         ranks
+    }
+
+    /// The rows of the key's hash as of a time, or before the batch, where they lie.
+    pub(crate) fn stretches(&self, until: Option<Timestamp>) -> Vec<Stretch<'a>> {
+        let last = self.batches.len() - 1;
+        let starts = if until.is_some() { self.starts } else { &self.starts[..self.starts.len() - 1] };
+        let mut stretches = Vec::new();
+        for (batch, start) in starts {
+            let until = until.filter(|_| *batch as usize == last);
+            let mut at = *start;
+            for chunk in &self.batches[*batch as usize].chunks[start.chunk..] {
+                let hashes = chunk.key_hashes();
+                let end = gallop(hashes, at.row, |hash| *hash == self.hash);
+                if end > at.row {
+                    stretches.push(Stretch { chunk, start: at.row, end, until });
+                }
+                if end < hashes.len() {
+                    break;
+                }
+                at.row = 0;
+            }
+        }
+        stretches
+    }
+
+    /// Whether another key of the same hash is in the batch, or was first in an earlier one.
+    pub(crate) fn shares_its_hash(&self) -> bool {
+        let Some(((last, novel), prior)) = self.starts.split_last() else { return false };
+        let differs = |place: Place| !same_key(self.batches, place, self.sample, self.key);
+        let place = |batch: u32, at: &Position| Place { batch, chunk: at.chunk as u32, row: at.row as u32 };
+        if prior.iter().any(|(batch, at)| differs(place(*batch, at))) {
+            return true;
+        }
+        let chunks = &self.batches[*last as usize].chunks;
+        let mut at = *novel;
+        while at.key(chunks) == Some(self.hash) {
+            if differs(place(*last, &at)) {
+                return true;
+            }
+            at.step(chunks);
+        }
+        false
     }
 
     /// Whether the group had no row of any count before the batch.

@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::Expr;
 use plan::clock::{ClockComparison, TemporalCondition, clock_type};
 use plan::dataflow_plan::{Node, column_name};
-use repr::{Diff, Lane, PgError, Timestamp};
+use repr::{Diff, Lane, OnError, PgError, Timestamp};
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
@@ -49,6 +49,7 @@ pub(crate) struct TemporalFilter {
     comparisons: Vec<Comparison>,
     /// Over the input's columns and a boolean for each comparison.
     connective: Stage,
+    on_error: OnError,
 }
 
 /// A comparison with the clock, over the input's columns and the clock.
@@ -67,17 +68,21 @@ struct Course {
 
 impl TemporalFilter {
     /// Compiles `condition`, over rows of `input`; `operator` names it in errors.
-    pub(crate) fn new(operator: String, input: &Node, condition: &Expr) -> Result<TemporalFilter, DataflowError> {
+    pub(crate) fn new(
+        operator: String,
+        input: &Node,
+        condition: &Expr,
+        on_error: OnError,
+    ) -> Result<TemporalFilter, DataflowError> {
         let width = input.schema.fields().len();
         let condition = TemporalCondition::new(condition, width).map_err(DataflowError::Plan)?;
         let with_clock = extended(&input.schema, vec![clock_type()]);
         let with_truths = extended(&input.schema, vec![DataType::Boolean; condition.comparisons.len()]);
-        let comparisons = condition.comparisons.iter().map(|comparison| Comparison::new(&with_clock, comparison));
-        Ok(TemporalFilter {
-            operator,
-            comparisons: comparisons.collect::<Result<_, _>>()?,
-            connective: Stage::new(&with_truths, &[condition.connective])?,
-        })
+        let comparisons = condition.comparisons.iter();
+        let comparisons = comparisons.map(|comparison| Comparison::new(&with_clock, comparison, on_error));
+        let mut connective = Stage::new(&with_truths, &[condition.connective])?;
+        connective.set_on_error(on_error);
+        Ok(TemporalFilter { operator, comparisons: comparisons.collect::<Result<_, _>>()?, connective, on_error })
     }
 
     /// The rows that are there at their own time or at `as_of`, whichever is later, and what happens to each row after
@@ -86,14 +91,14 @@ impl TemporalFilter {
         let mut failures = Vec::new();
         let mut starts = starts(&updates, as_of);
         let mut courses = self.courses(&updates, &starts, &mut failures);
-        if !failures.is_empty() {
+        if !failures.is_empty() && self.on_error != OnError::Null {
             updates = self.without(updates, failures, errors);
             starts = self::starts(&updates, as_of);
             courses = self.courses(&updates, &starts, &mut Vec::new());
         }
         let mut failures = Vec::new();
         let changes = self.changes(&updates, &courses, &mut failures);
-        if failures.is_empty() {
+        if failures.is_empty() || self.on_error == OnError::Null {
             return changes;
         }
         let updates = self.without(updates, failures, errors);
@@ -183,12 +188,14 @@ impl Course {
 }
 
 impl Comparison {
-    fn new(input: &SchemaRef, comparison: &ClockComparison) -> Result<Comparison, DataflowError> {
+    fn new(input: &SchemaRef, comparison: &ClockComparison, on_error: OnError) -> Result<Comparison, DataflowError> {
         let ClockComparison { left, operator, right } = comparison;
         let truth = datafusion::logical_expr::binary_expr(left.clone(), *operator, right.clone());
         let sides = Stage::new(input, &[left.clone(), right.clone()])?;
         let are_instants = (0..2).all(|side| sides.data_type(side).is_some_and(|data_type| is_instant(&data_type)));
-        Ok(Comparison { truth: Stage::new(input, &[truth])?, sides: are_instants.then_some(sides) })
+        let mut truth = Stage::new(input, &[truth])?;
+        truth.set_on_error(on_error);
+        Ok(Comparison { truth, sides: are_instants.then_some(sides) })
     }
 
     /// Finds each row's change between its start and the end of time.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use catalog::Catalog;
 use datafusion::logical_expr::LogicalPlan;
 use plan::DataflowPlan;
-use repr::{ObjectId, PgError, RelationSchema, SqlState};
+use repr::{ObjectId, PgError, RelationSchema, SqlState, ViewOptions};
 use sql::bind::BoundQuery;
 use sql::statement::Explained;
 use sql::{BoundStatement, Purpose};
@@ -52,7 +52,7 @@ pub(super) async fn run(
 
 fn of_query(session: &Session, catalog: &Catalog, query: &BoundQuery) -> Result<String, PgError> {
     let id = session.shared.allocate_id();
-    match view_plans(&session.shared, catalog, id, "query", query) {
+    match view_plans(&session.shared, catalog, id, "query", query, ViewOptions::default()) {
         Ok(plans) => {
             let plans: Vec<DataflowPlan> = plans.into_iter().map(|(plan, _)| plan).collect();
             Ok(explain(session, catalog, &plans))

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, new_null_array};
 use arrow::record_batch::RecordBatch;
 use catalog::Catalog;
 use dataflow::SubscribeEvent;
-use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlType, Timestamp, UpdateBatch};
+use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlType, Timestamp, UpdateBatch, ViewOptions};
 use sql::BoundStatement;
 use tokio::sync::mpsc;
 
@@ -72,7 +72,7 @@ pub(super) async fn run(
             let temporary = blocking(move || {
                 let _definitions = shared.definitions.lock();
                 let id = shared.allocate_id();
-                let plans = view_plans(&shared, &catalog, id, "subscribe", &query)?;
+                let plans = view_plans(&shared, &catalog, id, "subscribe", &query, ViewOptions::default())?;
                 install(&shared, &catalog, id, plans)?;
                 Ok(Temporary { shared: Arc::clone(&shared), id })
             })

@@ -11,7 +11,7 @@
 //!
 //! GROUPING SETS are the union of one aggregation a set.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, GroupingSet};
 use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr};
@@ -19,7 +19,7 @@ use repr::PgError;
 use repr::accumulator::Accumulator;
 
 use super::{Lowering, batch, resolve_all};
-use crate::dataflow_plan::{Aggregate, NodeId, Operator, SortKey, column, positional_schema};
+use crate::dataflow_plan::{Aggregate, NodeId, Operator, Percentile, SortKey, column, positional_schema};
 use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve, type_of};
 use crate::graph::place;
 
@@ -33,6 +33,8 @@ struct Call {
     output: DataType,
     /// Nothing less than all rows of the group tells the answer.
     needs_group: bool,
+    /// What it is of its argument's values in order, and whether they descend.
+    percentile: Option<(Percentile, bool)>,
     /// The call itself, ORDER BY and all arguments included.
     whole: AggregateFunction,
 }
@@ -117,8 +119,17 @@ impl Lowering<'_> {
         let mut accumulated = Vec::new();
         let mut single = Vec::new();
         let mut distinct: Vec<(Expr, Vec<usize>)> = Vec::new();
+        let mut ordered: Vec<(Expr, bool, Vec<usize>)> = Vec::new();
         let mut parts = Vec::new();
         for (index, call) in calls.iter().enumerate() {
+            if let Some((_, descending)) = call.percentile {
+                let value = only_where(call.filter.clone(), call.whole.params.args[0].clone());
+                match ordered.iter_mut().find(|(other, order, _)| *other == value && *order == descending) {
+                    Some((_, _, members)) => members.push(index),
+                    None => ordered.push((value, descending, vec![index])),
+                }
+                continue;
+            }
             match (call.function.as_str(), &call.argument) {
                 ("min" | "max", Some(argument)) => {
                     let value = only_where(call.filter.clone(), argument.clone());
@@ -139,6 +150,10 @@ impl Lowering<'_> {
         for (value, members) in distinct {
             let node = self.reduce_distinct(input, key, value, &members, calls)?;
             parts.insert(0, Part { node, calls: members });
+        }
+        for (value, descending, members) in ordered {
+            let node = self.order_statistic(input, key, value, descending, &members, calls)?;
+            parts.push(Part { node, calls: members });
         }
         if !single.is_empty() {
             let node = self.single_row(input, key, &single, calls)?;
@@ -216,6 +231,21 @@ impl Lowering<'_> {
         let input = self.graph.map(input, Vec::new(), with(key, value))?;
         let order = vec![SortKey { column: key.len(), descending, nulls_first: false }];
         self.graph.add(Operator::TopK { input, key: (0..key.len()).collect(), order, offset: 0, limit: Some(1) })
+    }
+
+    fn order_statistic(
+        &mut self,
+        input: NodeId,
+        key: &[Expr],
+        value: Expr,
+        descending: bool,
+        members: &[usize],
+        calls: &[Call],
+    ) -> Result<NodeId, PgError> {
+        let input = self.graph.map(input, Vec::new(), with(key, value))?;
+        let value = SortKey { column: key.len(), descending, nulls_first: false };
+        let calls = members.iter().filter_map(|index| calls[*index].percentile.clone()).map(|(call, _)| call).collect();
+        self.graph.add(Operator::OrderStatistic { input, key: (0..key.len()).collect(), value, calls })
     }
 
     fn single_row(
@@ -310,13 +340,39 @@ fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgErro
         let counts_rows = function == "count" && !call.params.distinct;
         !(counts_rows && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
     });
+    let schema = positional_schema(types_of(schema));
+    let percentile = percentile(&function, &whole, &schema)?;
     let needs_group = match (function.as_str(), whole.params.args.as_slice()) {
         ("count" | "min" | "max" | "single_value", _) => false,
+        _ if percentile.is_some() => false,
         (_, [argument]) => {
-            let argument = type_of(argument, &positional_schema(types_of(schema)))?;
+            let argument = type_of(argument, &schema)?;
             Accumulator::new(&function, Some(&argument)).is_err()
         }
         _ => true,
     };
-    Ok(Call { function, argument, filter, distinct: call.params.distinct, output, needs_group, whole })
+    Ok(Call { function, argument, filter, distinct: call.params.distinct, output, needs_group, percentile, whole })
+}
+
+/// A percentile that can be counted: at one fraction, of values that are what they are ordered by. Intervals are not, since
+/// what lies between two of them is not in the plan's power to say.
+fn percentile(
+    function: &str,
+    call: &AggregateFunction,
+    schema: &Schema,
+) -> Result<Option<(Percentile, bool)>, PgError> {
+    let continuous = match function {
+        "percentile_cont" => true,
+        "percentile_disc" => false,
+        _ => return Ok(None),
+    };
+    let ([value, Expr::Literal(ScalarValue::Float64(Some(fraction)), _)], [sort]) =
+        (call.params.args.as_slice(), call.params.order_by.as_slice())
+    else {
+        return Ok(None);
+    };
+    let countable = sort.expr == *value
+        && (0.0..=1.0).contains(fraction)
+        && (!continuous || type_of(value, schema)? == DataType::Float64);
+    Ok(countable.then_some((Percentile { fraction: *fraction, continuous }, !sort.asc)))
 }

@@ -15,7 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_planner::create_window_expr_with_name;
 use plan::dataflow_plan::longest_order;
-use plan::{Aggregate, DataflowPlan, Node, Operator, SortKey};
+use plan::{Aggregate, DataflowPlan, Node, Operator, Percentile, SortKey};
 use repr::ObjectId;
 
 pub(crate) type Row = Vec<ScalarValue>;
@@ -142,6 +142,10 @@ impl Interpreter {
                     rows.extend(slice(group, *offset, *limit));
                 }
                 rows
+            }
+            Operator::OrderStatistic { input, key, value, calls } => {
+                let groups = groups(&outputs[*input], key).into_iter();
+                groups.map(|(key, group)| (order_statistic(key, &group, value, calls), 1)).collect()
             }
             Operator::TopRanks { input, key, order, limit, dense } => {
                 let groups = groups(&outputs[*input], key);
@@ -371,6 +375,27 @@ fn by_order(left: &Row, right: &Row, order: &[SortKey]) -> std::cmp::Ordering {
     };
     let mut keys = order.iter().map(|key| of(&left[key.column], &right[key.column], key.descending, key.nulls_first));
     keys.find(|ordering| *ordering != Equal).unwrap_or(Equal)
+}
+
+fn order_statistic(mut key: Row, group: &[(Row, i64)], value: &SortKey, calls: &[Percentile]) -> Row {
+    let mut sorted = group.to_vec();
+    sorted.sort_by(|left, right| by_order(&left.0, &right.0, std::slice::from_ref(value)));
+    let copies = sorted.iter().flat_map(|(row, count)| vec![row[value.column].clone(); *count as usize]);
+    let values: Vec<ScalarValue> = copies.filter(|value| !value.is_null()).collect();
+    for call in calls {
+        let place = match call.continuous {
+            true => call.fraction * values.len().saturating_sub(1) as f64,
+            false => (call.fraction * values.len() as f64).ceil().max(1.0) - 1.0,
+        };
+        key.push(match (values.get(place.floor() as usize), values.get(place.ceil() as usize)) {
+            (Some(ScalarValue::Float64(Some(low))), Some(ScalarValue::Float64(Some(high)))) if call.continuous => {
+                ScalarValue::Float64(Some(if place.fract() > 0.0 { low + place.fract() * (high - low) } else { *low }))
+            }
+            (Some(low), _) => low.clone(),
+            (None, _) => ScalarValue::try_from(&group[0].0[value.column].data_type()).unwrap(),
+        });
+    }
+    key
 }
 
 fn top_ranks(group: &[(Row, i64)], order: &[SortKey], limit: u64, dense: bool) -> Vec<(Row, i64)> {

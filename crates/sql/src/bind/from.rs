@@ -71,7 +71,9 @@ impl Binder<'_> {
             JoinOperator::CrossJoin(JoinConstraint::None) => {
                 return self.join_items(left, right, JoinType::Inner, Vec::new());
             }
-            JoinOperator::AsOf { .. } => return Err(PgError::unsupported("ASOF JOIN")),
+            JoinOperator::AsOf { match_condition, constraint } => {
+                return self.asof_join(left, right, match_condition, constraint, env);
+            }
             _ => return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"JOIN\"")),
         };
         match constraint {

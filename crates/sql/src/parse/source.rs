@@ -11,7 +11,8 @@ use sqlparser::tokenizer::Token;
 use super::{Ast, CreateConnection, CreateSource, Options, StatementParser};
 
 /// Options whose name is two words. Any other second word is the option's value.
-const TWO_WORD_OPTIONS: [(&str, &str); 3] = [("START", "OFFSET"), ("START", "TIMESTAMP"), ("TICK", "INTERVAL")];
+const TWO_WORD_OPTIONS: [(&str, &str); 4] =
+    [("ON", "ERROR"), ("START", "OFFSET"), ("START", "TIMESTAMP"), ("TICK", "INTERVAL")];
 
 impl StatementParser<'_> {
     /// After CREATE SOURCE.

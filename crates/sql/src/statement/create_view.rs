@@ -1,6 +1,6 @@
 //! `CREATE [MATERIALIZED] VIEW`: the query, under the column names the view gives them.
 
-use repr::{PgError, SqlState};
+use repr::{OnError, PgError, SqlState, ViewOptions};
 
 use super::{BoundStatement, check_distinct_columns, creation_schema};
 use crate::bind::{BindContext, bind_query};
@@ -8,9 +8,7 @@ use crate::parse::CreateView;
 
 pub(super) fn bind(view: &CreateView, context: &BindContext) -> Result<BoundStatement, PgError> {
     let schema_name = creation_schema(&view.name)?;
-    if let Some(option) = view.options.keys().next() {
-        return Err(PgError::unsupported(format!("view option \"{option}\"")));
-    }
+    let options = options(view)?;
     if view.materialized && view.or_replace {
         return Err(PgError::unsupported("CREATE OR REPLACE MATERIALIZED VIEW"));
     }
@@ -36,6 +34,25 @@ pub(super) fn bind(view: &CreateView, context: &BindContext) -> Result<BoundStat
         query_text: view.query_text.clone(),
         or_replace: view.or_replace,
         materialized: view.materialized,
+        options,
         if_not_exists: view.if_not_exists,
     })
+}
+
+/// Errors: `22023` for a value that an option does not have, `0A000` for an option there is not.
+fn options(view: &CreateView) -> Result<ViewOptions, PgError> {
+    let mut options = ViewOptions::default();
+    for (name, value) in &view.options {
+        match name.as_str() {
+            "on_error" if view.materialized => {
+                options.on_error = OnError::parse(&value.to_lowercase()).ok_or_else(|| {
+                    let message = format!("invalid value for option \"ON ERROR\": \"{value}\"");
+                    PgError::new(SqlState::INVALID_PARAMETER_VALUE, message)
+                        .with_hint("Available values: quarantine, fail, null.")
+                })?;
+            }
+            _ => return Err(PgError::unsupported(format!("view option \"{name}\""))),
+        }
+    }
+    Ok(options)
 }

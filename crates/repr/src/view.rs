@@ -1,0 +1,32 @@
+//! What `CREATE MATERIALIZED VIEW .. WITH (..)` says beyond the query.
+
+/// What becomes of a row that fails while a view is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It leaves the view and is listed in `tw_catalog.tw_errors` until it is mended.
+    #[default]
+    Quarantine,
+    /// The same, and every read of the view fails until then.
+    Fail,
+    /// The expression that failed is NULL.
+    Null,
+}
+
+impl OnError {
+    /// By its name as an option's value, lower case.
+    pub fn parse(name: &str) -> Option<OnError> {
+        match name {
+            "quarantine" => Some(OnError::Quarantine),
+            "fail" => Some(OnError::Fail),
+            "null" => Some(OnError::Null),
+            _ => None,
+        }
+    }
+}
+
+/// The options of a materialized view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ViewOptions {
+    /// `ON ERROR = quarantine | fail | null`.
+    pub on_error: OnError,
+}
