@@ -128,7 +128,7 @@ fn plan(workload: &str) -> DataflowPlan {
         name: workload.to_owned(),
         nodes: plan.0,
         export: Export { node, key: vec![0], unique: false },
-        on_error: Default::default(),
+        options: Default::default(),
     }
 }
 

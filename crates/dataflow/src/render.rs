@@ -169,7 +169,7 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                     format!("TemporalFilter {id}"),
                     &plan.nodes[*input],
                     condition,
-                    plan.on_error,
+                    plan.options.on_error,
                 )?;
             }
             Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
@@ -330,7 +330,8 @@ impl<'scope> Renderer<'_, 'scope> {
             }
             Operator::TemporalFilter { input, condition } => {
                 let name = format!("TemporalFilter {id}");
-                let filter = temporal::TemporalFilter::new(name, &plan.nodes[*input], condition, plan.on_error)?;
+                let filter =
+                    temporal::TemporalFilter::new(name, &plan.nodes[*input], condition, plan.options.on_error)?;
                 let rows = self.collection(*input)?;
                 let (rows, errors) = temporal::render(rows, filter, self.clock.as_of, Arc::clone(&self.clock.agenda));
                 self.errors.push(errors);
@@ -393,7 +394,7 @@ impl<'scope> Renderer<'_, 'scope> {
     }
 
     fn map(&mut self, rows: Rows<'scope>, mut function: RowFunction) -> Rows<'scope> {
-        function.set_on_error(self.plan.on_error);
+        function.set_on_error(self.plan.options.on_error);
         if function.is_identity() {
             return rows;
         }

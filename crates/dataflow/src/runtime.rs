@@ -218,15 +218,25 @@ impl Runtime {
     ///
     /// A dropped receiver cancels its part. An unknown dataflow is answered with an error.
     pub fn peek(&self, targets: Vec<PeekTarget>) -> Peeked {
+        self.peek_at(targets, None)
+    }
+
+    /// The same at an earlier time. A dataflow that does not keep its history so long answers with error `72000`, and `22023`
+    /// is the error for a time that has not come.
+    pub fn peek_at(&self, targets: Vec<PeekTarget>, at: Option<Timestamp>) -> Peeked {
         let shared = self.shared();
         let mut timeline = shared.timeline.lock();
-        let as_of = shared.readable_time(&mut timeline);
+        let closed = shared.readable_time(&mut timeline);
+        let as_of = at.unwrap_or(closed);
         let answers = targets
             .into_iter()
             .map(|target| {
                 let (sender, receiver) = oneshot::channel();
                 match timeline.dataflows.get(&target.dataflow) {
                     None => drop(sender.send(Err(DataflowError::UnknownDataflow(target.dataflow).into()))),
+                    Some(dataflow) if let Err(error) = dataflow.check_readable(as_of, closed) => {
+                        drop(sender.send(Err(error)));
+                    }
                     Some(dataflow) => {
                         let (plan, dependencies) = (Arc::clone(&dataflow.plan), Arc::clone(&dataflow.dependencies));
                         let collector =
@@ -248,12 +258,24 @@ impl Runtime {
     /// A subscriber that lets millions of updates wait is told `Failed` and dropped; so is one whose dataflow ends. Dropping
     /// the receiver ends the subscription.
     pub fn subscribe(&self, dataflow: ObjectId, snapshot: bool) -> mpsc::Receiver<SubscribeEvent> {
+        self.subscribe_at(dataflow, snapshot, None)
+    }
+
+    /// The same from an earlier time on; errors as those of [`Runtime::peek_at`].
+    pub fn subscribe_at(
+        &self,
+        dataflow: ObjectId,
+        snapshot: bool,
+        at: Option<Timestamp>,
+    ) -> mpsc::Receiver<SubscribeEvent> {
         let shared = self.shared();
         let mut timeline = shared.timeline.lock();
-        let as_of = shared.readable_time(&mut timeline);
+        let closed = shared.readable_time(&mut timeline);
+        let as_of = at.unwrap_or(closed);
         let (subscription, receiver) = Subscription::new(shared.workers());
-        match timeline.dataflows.get(&dataflow) {
+        match timeline.dataflows.get(&dataflow).map(|dataflow| dataflow.check_readable(as_of, closed)) {
             None => subscription.fail(DataflowError::UnknownDataflow(dataflow).into()),
+            Some(Err(error)) => subscription.fail(error),
             Some(_) => {
                 shared.subscriptions.lock().push(Arc::clone(&subscription));
                 for worker in 0..shared.workers() {

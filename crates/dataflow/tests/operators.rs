@@ -284,7 +284,7 @@ impl Plan {
             name: "test".to_owned(),
             nodes: self.nodes,
             export: Export { node, key, unique: false },
-            on_error: Default::default(),
+            options: Default::default(),
         }
     }
 }

@@ -40,7 +40,7 @@ fn relation_plan(id: ObjectId, relation: ObjectId, key: Vec<usize>) -> DataflowP
         name: format!("relation {id}"),
         nodes,
         export: Export { node: 0, key, unique: false },
-        on_error: Default::default(),
+        options: Default::default(),
     }
 }
 
@@ -58,7 +58,7 @@ fn grouped(id: ObjectId, input: Node, aggregates: Vec<Aggregate>) -> DataflowPla
         name: format!("grouped {id}"),
         nodes: vec![input, reduce],
         export: Export { node: 1, key: vec![0], unique: true },
-        on_error: Default::default(),
+        options: Default::default(),
     }
 }
 
@@ -74,7 +74,7 @@ fn filtered(id: ObjectId, input: Node, predicate: Expr) -> DataflowPlan {
         name: format!("filtered {id}"),
         nodes: vec![input, node(map, &[DataType::Int64, DataType::Int64])],
         export: Export { node: 1, key: vec![0, 1], unique: false },
-        on_error: Default::default(),
+        options: Default::default(),
     }
 }
 

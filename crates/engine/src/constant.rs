@@ -12,7 +12,7 @@ use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::create_physical_expr;
-use repr::{PgError, RelationSchema};
+use repr::{PgError, RelationSchema, SqlState, Timestamp};
 use sql::functions::catalog::{attach, attach_expr};
 
 use crate::errors::from_datafusion;
@@ -31,6 +31,19 @@ pub(crate) fn rows(
     let plan = with_parameters(plan.clone(), parameters)?;
     let plan = attach(plan, || session.snapshot()).map_err(from_datafusion)?;
     evaluate_plan(&session.shared.evaluator, &plan).map(Some)
+}
+
+/// The moment that AS OF or UP TO names, as [`sql::bind::bind_moment`] bound it. Errors: `22004` for NULL, `22023` for one before 1970.
+pub(crate) fn moment(session: &Session, expr: &Expr) -> Result<Timestamp, PgError> {
+    let expr = attach_expr(expr.clone(), || session.snapshot()).map_err(from_datafusion)?;
+    let one_row = batch(&Arc::new(arrow::datatypes::Schema::empty()), Vec::new(), 1)?;
+    let milliseconds = match scalar(&session.shared.evaluator, &expr, &DFSchema::empty(), &one_row)? {
+        ScalarValue::Int64(Some(milliseconds)) => milliseconds,
+        ScalarValue::TimestampMicrosecond(Some(micros), _) => micros.div_euclid(1000),
+        _ => return Err(PgError::new(SqlState("22004"), "AS OF and UP TO need a moment that is not NULL")),
+    };
+    Timestamp::try_from(milliseconds)
+        .map_err(|_| PgError::new(SqlState::INVALID_PARAMETER_VALUE, "AS OF and UP TO need a moment after 1970"))
 }
 
 fn is_constant(plan: &LogicalPlan) -> bool {

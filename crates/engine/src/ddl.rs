@@ -101,7 +101,7 @@ pub(crate) fn view_plans(
     let optimized = sql::optimize(query.plan.clone(), Purpose::Maintain)?;
     let mut plans = with_lower_context(shared, catalog, |context| plan::lower(id, name, &optimized, context))?;
     if let Some(view) = plans.last_mut() {
-        view.on_error = options.on_error;
+        view.options = options;
     }
     let shareable = |plan: DataflowPlan| {
         let arrangement = (plan.id != id).then(|| SharedArrangement {

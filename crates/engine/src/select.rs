@@ -18,7 +18,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 use repr::source::SourceDescription;
-use repr::{ObjectId, OnError, PgError, SqlState, ViewOptions};
+use repr::{ObjectId, OnError, PgError, SqlState, Timestamp, ViewOptions};
 use sql::functions::catalog::attach;
 
 use crate::dataflows::base_relations;
@@ -41,6 +41,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) asker: Asker,
     /// Whether rows that are not on disk yet may be shown (`synchronous_commit = off`).
     pub(crate) unsynced: bool,
+    /// The time to read at; the last closed one if none.
+    pub(crate) as_of: Option<Timestamp>,
     pub(crate) notices: Vec<Notice>,
 }
 
@@ -86,6 +88,11 @@ impl Reading<'_> {
                         targets.push(target);
                         peeked.push(scan);
                     }
+                    None if self.as_of.is_some() => {
+                        let message = format!("AS OF {} \"{}\"", object.kind_name(), object.name);
+                        return Err(PgError::unsupported(message)
+                            .with_hint("Keep it in a materialized view WITH (RETAIN HISTORY FOR ..)."));
+                    }
                     None => match kind {
                         ObjectKind::Source { description } => {
                             let rows = self.source(relation, description.clone(), &scan.slot.schema).await?;
@@ -101,7 +108,8 @@ impl Reading<'_> {
         if self.shared.readers.is_loading() {
             self.shared.readers.loaded(&self.sources_below(&peeked)).await?;
         }
-        let answers = if targets.is_empty() { Vec::new() } else { self.shared.runtime.peek(targets).answers };
+        let answers =
+            if targets.is_empty() { Vec::new() } else { self.shared.runtime.peek_at(targets, self.as_of).answers };
         for (scan, answer) in peeked.into_iter().zip(answers) {
             let answer = answer.await.map_err(|_| self.unanswered())??;
             self.note_errors(scan.slot.relation, answer.error_count)?;

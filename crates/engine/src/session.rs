@@ -403,6 +403,7 @@ impl Session {
             pending: self.transaction.as_ref().map_or(&[], |transaction| &transaction.changes),
             asker: self.asker(),
             unsynced: !self.settings.synchronous_commit(),
+            as_of: None,
             notices: Vec::new(),
         }
     }

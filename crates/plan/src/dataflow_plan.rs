@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::Column;
 use datafusion::logical_expr::Expr;
-use repr::{ObjectId, OnError};
+use repr::{ObjectId, ViewOptions};
 use std::sync::Arc;
 
 /// Index of a node in [`DataflowPlan::nodes`].
@@ -27,8 +27,9 @@ pub struct DataflowPlan {
     pub nodes: Vec<Node>,
     /// What others may read.
     pub export: Export,
-    /// What becomes of a row whose filter or column fails. (That reads fail is for the reader to see to.)
-    pub on_error: OnError,
+    /// What the view was made with: what becomes of a row whose filter or column fails (that reads fail is for the reader to
+    /// see to), and how long what was is kept.
+    pub options: ViewOptions,
 }
 
 /// The arrangement that a dataflow gives away: peeked, subscribed to, imported.

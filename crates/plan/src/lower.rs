@@ -17,7 +17,7 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DFSchema, NullHandling, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan, Unnest, Values};
-use repr::{ObjectId, OnError, PgError, RelationSchema, SqlState};
+use repr::{ObjectId, PgError, RelationSchema, SqlState, ViewOptions};
 
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, column, positional_schema};
 use crate::expression::{all_columns, conjuncts, internal, null, resolve, resolve_condition};
@@ -63,7 +63,13 @@ pub fn lower(
     let (mut plans, replacements) = share::share(&graph, root, context)?;
     let (mut graph, root) = prune(&graph, root, &replacements)?;
     let export = export(&mut graph, root)?;
-    plans.push(DataflowPlan { id, name: name.to_string(), nodes: graph.nodes, export, on_error: OnError::default() });
+    plans.push(DataflowPlan {
+        id,
+        name: name.to_string(),
+        nodes: graph.nodes,
+        export,
+        options: ViewOptions::default(),
+    });
     Ok(plans)
 }
 
@@ -85,7 +91,7 @@ pub fn relation_plan(id: ObjectId, name: &str, schema: &RelationSchema) -> Dataf
             node(Operator::Arrange { input: 0, key: key.clone() }),
         ],
         export: Export { node: 1, key, unique: schema.primary_key.is_some() },
-        on_error: OnError::default(),
+        options: ViewOptions::default(),
     }
 }
 
@@ -108,7 +114,7 @@ pub fn index_plan(
         name: name.to_string(),
         nodes: graph.nodes,
         export: Export { node, key: columns.to_vec(), unique },
-        on_error: OnError::default(),
+        options: ViewOptions::default(),
     })
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::str::FromStr;
 
-use repr::{ObjectId, OnError, PgError};
+use repr::{ObjectId, PgError, ViewOptions};
 
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, positional_schema};
 use crate::expression::position;
@@ -179,7 +179,7 @@ fn arrangement_plan(id: ObjectId, fingerprint: &Fingerprint, leaf: &Node) -> Res
         name: fingerprint.to_string(),
         nodes: graph.nodes,
         export: Export { node, key, unique },
-        on_error: OnError::default(),
+        options: ViewOptions::default(),
     })
 }
 

@@ -29,4 +29,6 @@ impl OnError {
 pub struct ViewOptions {
     /// `ON ERROR = quarantine | fail | null`.
     pub on_error: OnError,
+    /// `RETAIN HISTORY FOR interval`, in milliseconds: how far back the view can be read. 0 is the present only.
+    pub retain_history_ms: u64,
 }

@@ -37,8 +37,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 
 use catalog::Catalog;
-use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlState, SqlType};
 use sqlparser::ast;
@@ -76,6 +76,8 @@ pub struct BoundQuery {
     pub schema: RelationSchema,
     /// Every relation it names, and what the views among them name, in the order of their ids.
     pub relations: Vec<ObjectId>,
+    /// The moment as of which it is asked, a `timestamptz` or a `bigint` of milliseconds; now if none.
+    pub as_of: Option<Expr>,
 }
 
 /// Binds a query.
@@ -127,6 +129,27 @@ pub fn bind_expr_over(
     }
     binder.deduce_parameters([&typed.expr])?;
     Ok(typed)
+}
+
+/// Binds a moment of AS OF and UP TO: a `timestamptz`, or a `bigint` of milliseconds since 1970.
+///
+/// Errors: as [`bind_query`], `42804` for an expression of another type.
+pub fn bind_moment(expr: &ast::Expr, context: &BindContext) -> Result<Expr, PgError> {
+    let typed = bind_expr_over(None, &RelationSchema::new(Vec::new()), expr, context)?;
+    let is_number = matches!(&typed.expr, Expr::Literal(ScalarValue::Utf8(Some(text)), _)
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let wanted = match &typed.sql_type {
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Numeric => SqlType::Int8,
+        SqlType::Unknown if is_number => SqlType::Int8,
+        _ => SqlType::Timestamptz,
+    };
+    let sql_type = typed.sql_type.clone();
+    let moment = cast(typed, &wanted, -1, CastContext::Assignment);
+    moment.map(|typed| typed.expr).map_err(|error| match sql_type {
+        SqlType::Unknown => error,
+        other => PgError::new(SqlState::DATATYPE_MISMATCH, format!("AS OF does not take a {}", other.sql_name()))
+            .with_hint("Write a timestamp, or milliseconds since 1970."),
+    })
 }
 
 /// The state of one binding: what names were given out, what was read, which subqueries wait for their plan.
@@ -258,6 +281,7 @@ impl<'a> Binder<'a> {
             plan: output.plan,
             schema: RelationSchema::new(columns),
             relations: self.relations.borrow().iter().copied().collect(),
+            as_of: None,
         })
     }
 

@@ -11,6 +11,7 @@
 //! Every token's span is rewritten to line 1 and the column that PostgreSQL's error position counts: the 1-based character
 //! of the statement. Whoever holds an AST node can therefore point an error at `span().start.column`.
 
+mod as_of;
 pub(crate) mod asof;
 mod ast;
 mod between;
@@ -207,7 +208,7 @@ pub(crate) struct StatementParser<'a> {
 
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
-        let tokens = asof::rewrite(table::rewrite(between::rewrite(window::rewrite(tokenize(text)?))));
+        let tokens = as_of::rewrite(asof::rewrite(table::rewrite(between::rewrite(window::rewrite(tokenize(text)?)))));
         let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
         Ok(StatementParser { text, depth, inside: 0, parser })
     }

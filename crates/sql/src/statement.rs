@@ -19,10 +19,11 @@ mod subscribe;
 mod update;
 
 use catalog::{DEFAULT_SCHEMA, Object, ObjectKind};
+use datafusion::logical_expr::Expr;
 use repr::source::{Options, SourceDescription};
 use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, ViewOptions};
 
-use crate::bind::{BindContext, BoundQuery, bind_query};
+use crate::bind::{BindContext, BoundQuery, bind_moment, bind_query};
 use crate::parse::{Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
 use crate::typed::TypedExpr;
 
@@ -128,6 +129,8 @@ pub enum BoundStatement {
         relation: Option<ObjectId>,
         snapshot: bool,
         progress: bool,
+        /// The moment before which it ends, bound as [`BoundQuery::as_of`] is.
+        up_to: Option<Expr>,
     },
     CopyOut {
         source: CopyOutSource,
@@ -192,6 +195,10 @@ pub fn bind(statement: &Statement, context: &BindContext) -> Result<BoundStateme
 fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStatement, PgError> {
     Ok(match &statement.ast {
         Ast::Query(query) => BoundStatement::Query(bind_query(query, context)?),
+        Ast::QueryAsOf(query, at) => {
+            let as_of = Some(bind_moment(at, context)?);
+            BoundStatement::Query(BoundQuery { as_of, ..bind_query(query, context)? })
+        }
         Ast::Insert(insert) => insert::bind(insert, context)?,
         Ast::Update(update) => update::bind(update, context)?,
         Ast::Delete(delete) => delete::bind(delete, context)?,

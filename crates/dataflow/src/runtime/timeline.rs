@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use plan::dataflow_plan::DataflowPlan;
 use repr::source::Positions;
-use repr::{ObjectId, PgError, Timestamp};
+use repr::{ObjectId, PgError, SqlState, Timestamp};
 
 use super::command::{Command, Rows};
 use super::errors::ErrorRegistry;
@@ -146,6 +146,26 @@ impl Progress {
     /// Whether the dataflow was uninstalled.
     pub(crate) fn ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+}
+
+impl DataflowState {
+    /// Whether it can be read as of a time, the last closed one being `closed`.
+    pub(crate) fn check_readable(&self, as_of: Timestamp, closed: Timestamp) -> Result<(), PgError> {
+        if as_of == closed {
+            return Ok(());
+        }
+        if as_of > closed {
+            let message = format!("time {as_of} has not come yet: it is {closed}");
+            return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        }
+        let since = self.as_of.max(closed.saturating_sub(self.plan.options.retain_history_ms));
+        if as_of >= since {
+            return Ok(());
+        }
+        Err(PgError::new(SqlState("72000"), format!("\"{}\" keeps no history of time {as_of}", self.plan.name))
+            .with_detail(format!("It can be read from time {since} on."))
+            .with_hint("CREATE MATERIALIZED VIEW .. WITH (RETAIN HISTORY FOR '1 hour') keeps more."))
     }
 }
 

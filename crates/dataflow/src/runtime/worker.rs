@@ -115,8 +115,9 @@ struct Worker<'a> {
 struct Dataflow {
     /// Timely's number for it.
     index: usize,
-    /// The export; it holds compaction at the last closed time.
+    /// The export; it holds compaction at the last closed time, or as long before as history is kept.
     trace: Trace,
+    retain_history_ms: u64,
     /// What the export's trace tells of its progress and of its batches, which are only counted here.
     sealed: SpanQueue,
     /// The export's frontier on this worker.
@@ -314,6 +315,7 @@ impl<'a> Worker<'a> {
         let dataflow = Dataflow {
             index,
             trace,
+            retain_history_ms: plan.options.retain_history_ms,
             sealed,
             upper: 0,
             errors_probe,
@@ -462,7 +464,8 @@ impl Dataflow {
 
     /// Lets the export forget what nobody can ask for: times before the last closed one, as far as they are complete.
     fn compact(&mut self, closed: Timestamp) {
-        self.trace.set_logical_compaction(AntichainRef::new(&[closed.min(self.upper)]));
+        let since = closed.saturating_sub(self.retain_history_ms);
+        self.trace.set_logical_compaction(AntichainRef::new(&[since.min(self.upper)]));
         if self.upper < Timestamp::MAX {
             self.trace.set_physical_compaction(AntichainRef::new(&[self.upper]));
         } else {

@@ -7,6 +7,7 @@ use catalog::Catalog;
 use repr::{PgError, SqlState};
 use sql::{BoundStatement, Purpose};
 
+use crate::constant::moment;
 use crate::cursor::Cursor;
 use crate::read::stream_of;
 use crate::response::{Response, RowsTag};
@@ -35,6 +36,7 @@ pub(super) async fn declare(
         BoundStatement::Query(query) => {
             let plan = sql::optimize(query.plan.clone(), Purpose::Read)?;
             let mut reading = session.reading(catalog);
+            reading.as_of = query.as_of.as_ref().map(|at| moment(session, at)).transpose()?;
             let rows = reading.run(plan, &parameters).await?;
             let notices = reading.notices;
             session.notices.extend(notices);

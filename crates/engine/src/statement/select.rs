@@ -7,6 +7,7 @@ use repr::PgError;
 use sql::bind::BoundQuery;
 use sql::functions::catalog::{Effect, effects};
 
+use crate::constant::moment;
 use crate::response::{Response, RowsTag};
 use crate::session::{Prepared, Session};
 
@@ -25,6 +26,7 @@ pub(super) async fn run(
         }
     }
     let mut reading = session.reading(prepared.catalog());
+    reading.as_of = query.as_of.as_ref().map(|at| moment(session, at)).transpose()?;
     let rows = reading.run(plan, &parameters).await?;
     let notices = reading.notices;
     session.notices.extend(notices);

@@ -13,6 +13,7 @@ use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlType, Timestamp, 
 use sql::BoundStatement;
 use tokio::sync::mpsc;
 
+use crate::constant::moment;
 use crate::dataflows::{install, uninstall};
 use crate::ddl::view_plans;
 use crate::engine::Shared;
@@ -53,6 +54,8 @@ struct Following {
     events: mpsc::Receiver<SubscribeEvent>,
     schema: RelationSchema,
     progress: bool,
+    /// Nothing of this time or later is told.
+    up_to: Timestamp,
     _temporary: Option<Temporary>,
 }
 
@@ -61,9 +64,11 @@ pub(super) async fn run(
     catalog: &Arc<Catalog>,
     statement: &BoundStatement,
 ) -> Result<Response, PgError> {
-    let BoundStatement::Subscribe { query, relation, snapshot, progress } = statement else {
+    let BoundStatement::Subscribe { query, relation, snapshot, progress, up_to } = statement else {
         return Err(PgError::internal("not a SUBSCRIBE"));
     };
+    let as_of = query.as_of.as_ref().map(|at| moment(session, at)).transpose()?;
+    let up_to = up_to.as_ref().map(|at| moment(session, at)).transpose()?;
     let running = relation.filter(|id| session.shared.dataflows.read().get(*id).is_some());
     let (dataflow, temporary) = match running {
         Some(id) => (id, None),
@@ -85,7 +90,8 @@ pub(super) async fn run(
     }
     let schema = schema(&query.schema, *progress);
     let following = Following {
-        events: session.shared.runtime.subscribe(dataflow, *snapshot),
+        events: session.shared.runtime.subscribe_at(dataflow, *snapshot, as_of),
+        up_to: up_to.unwrap_or(Timestamp::MAX),
         schema: schema.clone(),
         progress: *progress,
         _temporary: temporary,
@@ -95,14 +101,18 @@ pub(super) async fn run(
         loop {
             match following.events.recv().await? {
                 SubscribeEvent::Updates(updates) if updates.row_count() == 0 => {}
+                SubscribeEvent::Updates(updates) if updates.times.get(0) >= following.up_to => return None,
                 SubscribeEvent::Updates(updates) => {
                     let batch = following.updates(updates);
                     return Some(keep(batch, following));
                 }
                 SubscribeEvent::Progress(time) if following.progress => {
-                    let batch = following.progressed(time);
-                    return Some(keep(batch, following));
+                    let ends = time >= following.up_to;
+                    let batch = following.progressed(time.min(following.up_to));
+                    let (batch, following) = keep(batch, following);
+                    return Some((batch, following.filter(|_| !ends)));
                 }
+                SubscribeEvent::Progress(time) if time >= following.up_to => return None,
                 SubscribeEvent::Progress(_) => {}
                 SubscribeEvent::Failed(error) => return Some((Err(error), None)),
             }

@@ -12,6 +12,8 @@ use super::Statement;
 #[allow(missing_docs)] // Each variant is the statement of that name.
 pub enum Ast {
     Query(Box<ast::Query>),
+    /// A query as of a moment.
+    QueryAsOf(Box<ast::Query>, ast::Expr),
     Insert(Box<ast::Insert>),
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),
@@ -194,6 +196,10 @@ pub struct Subscribe {
     pub(crate) target: SubscribeTarget,
     pub(crate) snapshot: bool,
     pub(crate) progress: bool,
+    /// Updates after this moment, the snapshot as of it.
+    pub(crate) as_of: Option<ast::Expr>,
+    /// Where it ends: updates at this moment and later are not told.
+    pub(crate) up_to: Option<ast::Expr>,
 }
 
 /// What a SUBSCRIBE follows.

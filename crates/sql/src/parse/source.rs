@@ -120,6 +120,11 @@ impl StatementParser<'_> {
     }
 
     fn option_name(&mut self) -> Result<String, PgError> {
+        if self.accept(&["RETAIN", "HISTORY"]) {
+            self.accept_token(&Token::Eq);
+            self.expect(&["FOR"])?;
+            return Ok("retain_history".to_string());
+        }
         for (first, second) in TWO_WORD_OPTIONS {
             if self.accept(&[first, second]) {
                 return Ok(format!("{first}_{second}").to_lowercase());

@@ -74,7 +74,13 @@ impl StatementParser<'_> {
             _ => return Err(self.syntax_error()),
         };
         match word.as_str() {
-            "SELECT" | "WITH" | "VALUES" | "TABLE" => self.query().map(Ast::Query),
+            "SELECT" | "WITH" | "VALUES" | "TABLE" => {
+                let query = self.query()?;
+                Ok(match self.as_of()? {
+                    Some(at) => Ast::QueryAsOf(query, at),
+                    None => Ast::Query(query),
+                })
+            }
             "INSERT" | "UPDATE" | "DELETE" => self.dml(),
             "CREATE" => self.create(),
             word if UNSUPPORTED.contains(&word) => Ok(self.unsupported()),
@@ -368,7 +374,10 @@ impl StatementParser<'_> {
             false if self.is_word(0, "SELECT") || self.is_word(0, "VALUES") => SubscribeTarget::Query(self.query()?),
             false => SubscribeTarget::Relation(self.name()?),
         };
+        let mut as_of = self.as_of()?;
         let options = if self.accept(&["WITH"]) { self.options()? } else { Options::new() };
+        as_of = as_of.or(self.as_of()?);
+        let up_to = if self.accept(&["UP", "TO"]) { Some(self.sql(Parser::parse_expr)?) } else { None };
         let flag = |name: &str, default: bool| match options.get(name) {
             None => Ok(default),
             Some(value) => boolean_option(name, value),
@@ -376,7 +385,13 @@ impl StatementParser<'_> {
         if let Some(unknown) = options.keys().find(|name| !["snapshot", "progress"].contains(&name.as_str())) {
             return Err(PgError::new(SqlState::SYNTAX_ERROR, format!("option \"{unknown}\" not recognized")));
         }
-        Ok(Subscribe { target, snapshot: flag("snapshot", true)?, progress: flag("progress", false)? })
+        let (snapshot, progress) = (flag("snapshot", true)?, flag("progress", false)?);
+        Ok(Subscribe { target, snapshot, progress, as_of, up_to })
+    }
+
+    /// The moment after AS OF, if that comes next.
+    fn as_of(&mut self) -> Result<Option<ast::Expr>, PgError> {
+        if self.accept(&[super::as_of::MARK]) { self.sql(Parser::parse_expr).map(Some) } else { Ok(None) }
     }
 
     fn copy(&mut self) -> Result<Ast, PgError> {

@@ -1,5 +1,6 @@
 //! `CREATE [MATERIALIZED] VIEW`: the query, under the column names the view gives them.
 
+use repr::text::interval::parse_interval;
 use repr::{OnError, PgError, SqlState, ViewOptions};
 
 use super::{BoundStatement, check_distinct_columns, creation_schema};
@@ -51,8 +52,20 @@ fn options(view: &CreateView) -> Result<ViewOptions, PgError> {
                         .with_hint("Available values: quarantine, fail, null.")
                 })?;
             }
+            "retain_history" | "retain_history_for" if view.materialized => {
+                options.retain_history_ms = milliseconds(value)?;
+            }
             _ => return Err(PgError::unsupported(format!("view option \"{name}\""))),
         }
     }
     Ok(options)
+}
+
+/// A length of time in milliseconds. Errors: `22007` for no interval, `22023` for a negative one.
+fn milliseconds(interval: &str) -> Result<u64, PgError> {
+    let interval = parse_interval(interval, -1)?;
+    let milliseconds = (interval.months as i64 * 30 + interval.days as i64) * 86_400_000 + interval.micros / 1000;
+    u64::try_from(milliseconds).map_err(|_| {
+        PgError::new(SqlState::INVALID_PARAMETER_VALUE, "RETAIN HISTORY needs a length of time that is not negative")
+    })
 }

@@ -195,6 +195,7 @@ fn all_columns(
         plan: LogicalPlan::Projection(plan),
         schema: RelationSchema::new(schema.columns.clone()),
         relations: query.relations,
+        as_of: None,
     })
 }
 

@@ -1,11 +1,11 @@
 //! SUBSCRIBE: follow a relation or a query.
 
-use sqlparser::ast::Query;
+use sqlparser::ast::{Expr, Query};
 
 use repr::{ObjectId, PgError};
 
 use super::{BoundStatement, resolve};
-use crate::bind::{BindContext, BoundQuery, bind_query};
+use crate::bind::{BindContext, BoundQuery, bind_moment, bind_query};
 use crate::parse::{Name, Subscribe, SubscribeTarget, parse_query};
 
 pub(super) fn bind(subscribe: &Subscribe, context: &BindContext) -> Result<BoundStatement, PgError> {
@@ -16,7 +16,10 @@ pub(super) fn bind(subscribe: &Subscribe, context: &BindContext) -> Result<Bound
             (Some(id), query)
         }
     };
-    Ok(BoundStatement::Subscribe { query, relation, snapshot: subscribe.snapshot, progress: subscribe.progress })
+    let moment = |expr: &Option<Expr>| expr.as_ref().map(|expr| bind_moment(expr, context)).transpose();
+    let query = BoundQuery { as_of: moment(&subscribe.as_of)?, ..query };
+    let (snapshot, progress, up_to) = (subscribe.snapshot, subscribe.progress, moment(&subscribe.up_to)?);
+    Ok(BoundStatement::Subscribe { query, relation, snapshot, progress, up_to })
 }
 
 /// `SELECT *` from the relation.
