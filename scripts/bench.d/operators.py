@@ -1,9 +1,10 @@
 """Measures what one change costs each operator, by the number of rows it keeps.
 
 A table of 10^4, 10^5 and 10^6 rows, one view over it at a time. Rows are inserted one by one and deleted again, the next when a
-SUBSCRIBE on another connection has seen what the last one changed, so that no two changes share their work. The CPU seconds are
-the whole server's: statement, table and SUBSCRIBE included, which the line "table" shows alone. Prints a table, and writes it
-with its plot into docs/performance.md and docs/operators.svg with --write.
+SUBSCRIBE on another connection has seen what the last one changed, so that no two changes share their work. The CPU time is that
+of the worker thread, which maintains the table's arrangement too: the line "table" shows that alone. The whole server's, with
+statements, log and protocol, is the last column. Prints a table, and writes it with its plot into docs/performance.md and
+docs/operators.svg with --write.
 """
 import argparse
 import math
@@ -69,14 +70,27 @@ def prepare(wire, name, text):
     wire.until(b"Z")
 
 
+def worker_cpu(server):
+    """CPU seconds of the dataflow workers, from the scheduler's nanoseconds."""
+    tasks, spent = f"/proc/{server.process.pid}/task", 0
+    for task in os.listdir(tasks):
+        try:
+            if open(f"{tasks}/{task}/comm").read().startswith("timely"):
+                spent += int(open(f"{tasks}/{task}/schedstat").read().split()[0])
+        except FileNotFoundError:
+            # A thread that has ended since the listing; workers do not end.
+            continue
+    return spent / 1e9
+
+
 def settled(server):
-    """CPU seconds once there is nothing left to do."""
+    """CPU seconds of the workers and of the whole server, once there is nothing left to do."""
     used, since = server.cpu(), time.time()
     while time.time() - since < 0.3:
         time.sleep(0.05)
         if server.cpu() > used + 0.02:
             used, since = server.cpu(), time.time()
-    return server.cpu()
+    return worker_cpu(server), server.cpu()
 
 
 class Follower:
@@ -107,7 +121,7 @@ def rows_to_insert(rows, count, where, seed):
 
 
 def measure(server, operator, rows, count):
-    """CPU microseconds of an insertion and of a deletion; the rows are gone again afterwards."""
+    """CPU microseconds of an insertion and of a deletion, the worker's and the whole server's; the rows are gone again afterwards."""
     query, where, _ = OPERATORS[operator]
     writer = Wire(server.port)
     writer.query("SET synchronous_commit = off")
@@ -132,12 +146,12 @@ def measure(server, operator, rows, count):
                 writer.send(change)
                 follower.wait()
                 writer.until(b"Z")
-            costs.append((settled(server) - start) / len(changes) * 1e6)
+            costs.append([(after - before) / len(changes) * 1e6 for before, after in zip(start, settled(server))])
     writer.socket.close()
     follower.wire.socket.close()
     if query:
         Wire(server.port).query("DROP MATERIALIZED VIEW v")
-    return costs
+    return [costs[0][0], costs[1][0], (costs[0][1] + costs[1][1]) / 2]
 
 
 def print_line(cells):
@@ -151,12 +165,13 @@ def ratio(costs):
 def markdown(sizes, results):
     power = lambda size: f"10^{round(math.log10(size))}"
     lines = ["| | " + " | ".join(f"insert, {power(s)}" for s in sizes) + " | times | " +
-             " | ".join(f"delete, {power(s)}" for s in sizes) + " | times |",
-             "|---|" + "---|" * (2 * len(sizes) + 2)]
-    for operator, (inserts, deletes) in results.items():
+             " | ".join(f"delete, {power(s)}" for s in sizes) + f" | times | whole server, {power(sizes[-1])} |",
+             "|---|" + "---|" * (2 * len(sizes) + 3)]
+    for operator, (inserts, deletes, whole) in results.items():
         cells = [operator]
         for costs in (inserts, deletes):
             cells += [f"{cost:,.0f}" for cost in costs] + [f"{ratio(costs):.1f}"]
+        cells.append(f"{whole[-1]:,.0f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -164,14 +179,14 @@ def markdown(sizes, results):
 def plot(sizes, results):
     """An SVG: the mean of insertion and deletion by rows, both axes logarithmic, a line an operator."""
     width, height, left, bottom, right, top = 900, 560, 70, 50, 230, 30
-    means = {operator: [sum(pair) / 2 for pair in zip(*costs)] for operator, costs in results.items()}
+    means = {operator: [sum(pair) / 2 for pair in zip(*costs[:2])] for operator, costs in results.items()}
     flat = [cost for costs in means.values() for cost in costs]
     low, high = math.floor(math.log10(min(flat))), math.ceil(math.log10(max(flat)))
     x = lambda size: left + (math.log10(size) - math.log10(sizes[0])) / max(1e-9, math.log10(sizes[-1] / sizes[0])) * (width - left - right)
     y = lambda cost: height - bottom - (math.log10(cost) - low) / (high - low) * (height - bottom - top)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
            f'<rect width="{width}" height="{height}" fill="white"/>',
-           f'<text x="{left}" y="18">CPU microseconds of one change, by rows of the table</text>']
+           f'<text x="{left}" y="18">CPU microseconds of one change in the worker, by rows of the table</text>']
     for exponent in range(low, high + 1):
         out.append(f'<line x1="{left}" x2="{width - right}" y1="{y(10**exponent):.1f}" y2="{y(10**exponent):.1f}" stroke="#ddd"/>'
                    f'<text x="{left - 8}" y="{y(10**exponent) + 4:.1f}" text-anchor="end">{10**exponent:,}</text>')
@@ -210,23 +225,23 @@ def main():
     parser.add_argument("--write", action="store_true", help="write the table and the plot into docs")
     options = parser.parse_args()
     operators = [name for name in OPERATORS if not options.only or any(part in name for part in options.only)]
-    results = {operator: ([], []) for operator in operators}
-    print_line(["CPU microseconds a change"] + [f"{kind} {size:.0e}" for size in options.sizes for kind in ("ins", "del")])
+    results = {operator: ([], [], []) for operator in operators}
     for size in options.sizes:
         server = Server(options.workers)
         try:
             fill(Wire(server.port), size)
             for operator in operators:
-                inserted, deleted = measure(server, operator, size, options.changes)
-                results[operator][0].append(inserted)
-                results[operator][1].append(deleted)
-                print(f"{size} {operator}: {inserted:.0f} {deleted:.0f}", file=sys.stderr, flush=True)
+                costs = measure(server, operator, size, options.changes)
+                for known, cost in zip(results[operator], costs):
+                    known.append(cost)
+                print(f"{size} {operator}: {costs[0]:.0f} {costs[1]:.0f}, {costs[2]:.0f}", file=sys.stderr, flush=True)
         finally:
             server.stop()
     uneven = []
+    print_line(["CPU microseconds a change"] + [f"{kind} {size:.0e}" for size in options.sizes for kind in ("ins", "del", "all")])
     for operator in operators:
-        inserts, deletes = results[operator]
-        print_line([operator] + [f"{cost:.0f}" for pair in zip(inserts, deletes) for cost in pair])
+        inserts, deletes, _ = results[operator]
+        print_line([operator] + [f"{cost:.0f}" for costs in zip(*results[operator]) for cost in costs])
         if OPERATORS[operator][2] and max(ratio(inserts), ratio(deletes)) > FLAT:
             uneven.append(operator)
     if options.write:
