@@ -96,9 +96,17 @@ class Server:
                 time.sleep(0.1)
         raise SystemExit("the server did not become ready")
 
+    def ask(self, text):
+        """A running psql whose output is the answer."""
+        return subprocess.Popen(["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port), "-U",
+                                 "bench", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def sql(self, text):
-        return subprocess.run(["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port), "-U",
-                               "bench", "-c", text], check=True, capture_output=True, text=True).stdout
+        asked = self.ask(text)
+        output, errors = asked.communicate()
+        if asked.returncode != 0:
+            raise subprocess.CalledProcessError(asked.returncode, asked.args, output, errors)
+        return output
 
     def cpu(self):
         fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
@@ -211,11 +219,11 @@ def prepare(options):
 
 
 def main():
-    if sys.argv[1:2] == ["operators"]:
-        os.execv(sys.executable, [sys.executable, os.path.join(HERE, "operators.py"), *sys.argv[2:]])
+    if sys.argv[1:2] in (["operators"], ["memory"]):
+        os.execv(sys.executable, [sys.executable, os.path.join(HERE, sys.argv[1] + ".py"), *sys.argv[2:]])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("what", nargs="*", default=["wordcount", "nexmark"],
-                        help="wordcount, nexmark, latency, one work such as q4, or operators with its own options")
+                        help="wordcount, nexmark, latency, one work such as q4; operators or memory with options of their own")
     parser.add_argument("--rows", type=int, default=5_000_000, help="words")
     parser.add_argument("--events", type=int, help="Nexmark events; 2,000,000 unless said, 200,000 with --all")
     parser.add_argument("--all", action="store_true", help="check all Nexmark queries row by row, instead of measuring some")
