@@ -96,9 +96,17 @@ class Server:
                 time.sleep(0.1)
         raise SystemExit("the server did not become ready")
 
+    def ask(self, text):
+        """A running psql whose output is the answer."""
+        return subprocess.Popen(["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port), "-U",
+                                 "bench", "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def sql(self, text):
-        return subprocess.run(["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", str(self.port), "-U",
-                               "bench", "-c", text], check=True, capture_output=True, text=True).stdout
+        asked = self.ask(text)
+        output, errors = asked.communicate()
+        if asked.returncode != 0:
+            raise subprocess.CalledProcessError(asked.returncode, asked.args, output, errors)
+        return output
 
     def cpu(self):
         fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
@@ -136,10 +144,12 @@ def declare(server, sources):
         server.sql(f"CREATE SOURCE {source} ({columns}) FROM FILE (PATH '{os.path.join(DATA, path)}') FORMAT JSON")
 
 
-def run_view(workers, sources, query):
-    """(seconds, CPU seconds, peak MiB, server) for the view to catch up with its files."""
+def run_view(workers, sources, query, setup=""):
+    """(seconds, CPU seconds, peak MiB, server) for the view to catch up with its files; `setup` is run before."""
     server = Server(workers)
     declare(server, sources)
+    if setup:
+        server.sql(setup)
     start, cpu = time.time(), server.cpu()
     server.sql(f"CREATE MATERIALIZED VIEW v AS {query}")
     while any(server.source_rows(source) < counts()[source] for source in sources):
@@ -209,13 +219,23 @@ def prepare(options):
 
 
 def main():
+    if sys.argv[1:2] in (["operators"], ["memory"]):
+        os.execv(sys.executable, [sys.executable, os.path.join(HERE, sys.argv[1] + ".py"), *sys.argv[2:]])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["wordcount", "nexmark"], help="wordcount, nexmark, latency or one work such as q4")
+    parser.add_argument("what", nargs="*", default=["wordcount", "nexmark"],
+                        help="wordcount, nexmark, latency, one work such as q4; operators or memory with options of their own")
     parser.add_argument("--rows", type=int, default=5_000_000, help="words")
-    parser.add_argument("--events", type=int, default=2_000_000, help="Nexmark events")
+    parser.add_argument("--events", type=int, help="Nexmark events; 2,000,000 unless said, 200,000 with --all")
+    parser.add_argument("--all", action="store_true", help="check all Nexmark queries row by row, instead of measuring some")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--peers", action="store_true", help="also run Pathway and Flink SQL")
     options = parser.parse_args()
+    options.events = options.events or (200_000 if options.all else 2_000_000)
+    if options.all:
+        import nexmark
+        if not nexmark.run(options):
+            raise SystemExit("an answer is wrong")
+        return
     works = []
     for what in options.what or ["wordcount", "nexmark"]:
         works += {"wordcount": ["w1"], "nexmark": NEXMARK, "latency": []}.get(what, [what])

@@ -248,13 +248,22 @@ impl<'scope> Renderer<'_, 'scope> {
                 flatten(arranged.stream, self.as_of)
             }
             Operator::Constant { rows } => constant::render(self.scope, rows),
-            Operator::Map { input, filter, columns } => {
-                let function =
-                    RowFunction::new(&format!("Map {id}"), &plan.nodes[*input].schema, filter, columns, &node.schema)?;
+            Operator::Map { input, .. } => {
                 let rows = self.collection(*input)?;
-                self.map(rows, function)
+                self.map_node(id, rows)?
             }
-            Operator::Unnest { input, column } => unnest::render(self.collection(*input)?, *column),
+            Operator::Unnest { input, column } => {
+                let pace = unnest::Pace::new();
+                // Where a Map makes the lists, its rows are let in one by one.
+                if let (Operator::Map { input: rows, .. }, false) =
+                    (&plan.nodes[*input].operator, self.collections.contains_key(input))
+                {
+                    let rows = unnest::paced(self.collection(*rows)?, pace.clone());
+                    let rows = self.map_node(*input, rows)?;
+                    self.collections.insert(*input, rows);
+                }
+                unnest::render(self.collection(*input)?, *column, pace)
+            }
             Operator::Union { inputs } => {
                 let inputs = inputs.iter().map(|input| self.collection(*input)).collect::<Result<Vec<_>, _>>()?;
                 self.scope.concatenate(inputs)
@@ -391,6 +400,17 @@ impl<'scope> Renderer<'_, 'scope> {
         let arranged = arrange(rows, &name);
         self.handles.push(ArrangementHandle::new(node, name, &arranged.trace));
         arranged
+    }
+
+    /// A `Map` over the rows of its input.
+    fn map_node(&mut self, id: NodeId, rows: Rows<'scope>) -> Result<Rows<'scope>, DataflowError> {
+        let node = &self.plan.nodes[id];
+        let Operator::Map { input, filter, columns } = &node.operator else {
+            return Err(DataflowError::InvalidPlan(format!("node {id} is not a Map")));
+        };
+        let input = &self.plan.nodes[*input].schema;
+        let function = RowFunction::new(&format!("Map {id}"), input, filter, columns, &node.schema)?;
+        Ok(self.map(rows, function))
     }
 
     fn map(&mut self, rows: Rows<'scope>, mut function: RowFunction) -> Rows<'scope> {

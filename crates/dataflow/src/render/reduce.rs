@@ -24,7 +24,7 @@ use crate::errors::ErrorRow;
 use crate::expression::filter_lane;
 use crate::updates::{Accumulators, Updates, take_lane, take_rows};
 
-/// Rows after which adding up is given up if nearly all had a group of their own.
+/// About so many rows tell whether there are fewer groups than rows.
 const SAMPLE_ROWS: usize = 4096;
 
 /// Rows whose contributions are worked out at once: they should stay in the cache.
@@ -117,6 +117,27 @@ impl GroupFunction {
     }
 }
 
+/// Whether there are fewer groups than rows, by more than looking for them costs. All rows of a few groups are counted, chosen by
+/// hash, rather than the first rows of all: a row's windows follow one another, all of them different, and come again with
+/// the next row.
+fn adds_up(keys: &[u64], times: &Lane<Timestamp>) -> bool {
+    if keys.len() <= SAMPLE_ROWS {
+        return true;
+    }
+    // Workers and chunks divide the hashes by their lowest and highest bits.
+    let mask = (keys.len() / SAMPLE_ROWS).next_power_of_two() as u64 - 1;
+    let mut groups: HashTable<u32> = HashTable::with_capacity(SAMPLE_ROWS);
+    let mut row_count = 0;
+    for (row, key) in keys.iter().enumerate().filter(|(_, key)| (*key >> 24) & mask == 0) {
+        row_count += 1;
+        let same = |other: &u32| keys[*other as usize] == *key && times.get(*other as usize) == times.get(row);
+        if groups.find(*key, same).is_none() {
+            groups.insert_unique(*key, row as u32, |other| keys[*other as usize]);
+        }
+    }
+    groups.len() * 16 <= row_count * 15
+}
+
 /// The rows as group keys with accumulators for diffs, hashed, and added up where that makes them fewer.
 pub(crate) fn contributions(rows: Rows<'_>, function: GroupFunction) -> Rows<'_> {
     let mut lanes = Vec::new();
@@ -126,6 +147,7 @@ pub(crate) fn contributions(rows: Rows<'_>, function: GroupFunction) -> Rows<'_>
         let keys = hash_columns(&columns, len, KEY_SEED);
         let rows = hash_columns(&columns, len, ROW_SEED);
         let times = &updates.times;
+        let adds_up = adds_up(&keys, times);
         // Groups by number: the first row of each, and what its rows add up to.
         let mut groups: HashTable<u32> = HashTable::with_capacity(SAMPLE_ROWS.min(len));
         let mut firsts: Vec<u32> = Vec::new();
@@ -134,8 +156,7 @@ pub(crate) fn contributions(rows: Rows<'_>, function: GroupFunction) -> Rows<'_>
         for start in (0..len).step_by(SLICE_ROWS) {
             let end = len.min(start + SLICE_ROWS);
             function.lanes(&updates, start, end - start, &mut lanes);
-            // Where nearly every row has a group to itself, looking for company costs more than it saves.
-            if start >= SAMPLE_ROWS && firsts.len() > start / 16 * 15 {
+            if !adds_up {
                 firsts.extend(start as u32..end as u32);
                 sums.extend_from_slice(&lanes);
                 continue;

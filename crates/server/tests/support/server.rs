@@ -1,4 +1,5 @@
-//! A server under test: the built `tidewater` binary on free ports, with a data directory of its own.
+//! A server under test: the built `tidewater` binary on free ports, with a data directory of its own. `TIDEWATER_BINARY` names
+//! another, such as an optimised one for tests that take long.
 
 #![allow(dead_code, reason = "each test that includes this uses a part of it")]
 
@@ -31,7 +32,8 @@ impl Server {
 
     /// A server on this data directory with more options.
     pub(crate) fn start_in(data_dir: &Path, options: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewater"))
+        let binary = std::env::var_os("TIDEWATER_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidewater").into());
+        let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(options)

@@ -1,5 +1,7 @@
 //! to_char over timestamps and intervals: PostgreSQL's template patterns.
 
+use std::fmt::Write;
+
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use repr::text::calendar::{self, HOUR, MINUTE, SECOND};
@@ -56,6 +58,7 @@ struct Parts {
 pub(crate) fn timestamp(call: &Call) -> Result<ArrayRef, PgError> {
     let (values, formats) = (call.timestamp(0), call.text(1));
     let zoned = matches!(call.argument(0).0.data_type(), DataType::Timestamp(_, Some(_)));
+    let mut template = Template::default();
     call.map_text_nullable(|row, out| {
         let timestamp = values.get(row);
         if calendar::is_infinite(timestamp) {
@@ -63,13 +66,15 @@ pub(crate) fn timestamp(call: &Call) -> Result<ArrayRef, PgError> {
         }
         let (days, time) = calendar::split_timestamp(timestamp);
         let (year, month, day) = calendar::civil_from_days(days);
-        format(&Parts { year, month, day, date: Some(days), time, zoned }, formats.get(row), out)?;
+        template.read(formats.get(row));
+        template.write(&Parts { year, month, day, date: Some(days), time, zoned }, out)?;
         Ok(true)
     })
 }
 
 pub(crate) fn interval(call: &Call) -> Result<ArrayRef, PgError> {
     let (values, formats) = (call.interval(0), call.text(1));
+    let mut template = Template::default();
     call.map_text(|row, out| {
         let value = values.get(row);
         let parts = Parts {
@@ -80,19 +85,68 @@ pub(crate) fn interval(call: &Call) -> Result<ArrayRef, PgError> {
             time: value.micros,
             zoned: false,
         };
-        format(&parts, formats.get(row), out)
+        template.read(formats.get(row));
+        template.write(&parts, out)
     })
 }
 
-fn format(parts: &Parts, template: &str, out: &mut String) -> Result<(), PgError> {
+/// A template in pieces: mostly all rows have the same one, and finding its patterns is dearer than filling them in.
+#[derive(Default)]
+struct Template {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+enum Piece {
+    Text(String),
+    Pattern {
+        pattern: &'static str,
+        /// The pattern in the case that it has in the template.
+        written: String,
+        fill: bool,
+        /// Whether an ordinal's ending follows, and if it is in upper case.
+        ordinal: Option<bool>,
+    },
+}
+
+impl Template {
+    /// Takes in a template, unless it is the one that is there.
+    fn read(&mut self, text: &str) {
+        if self.text != text {
+            self.text = text.to_string();
+            self.pieces = pieces(text);
+        }
+    }
+
+    fn write(&self, parts: &Parts, out: &mut String) -> Result<(), PgError> {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Pattern { pattern, written, fill, ordinal: ending } => {
+                    let start = out.len();
+                    write_pattern(parts, pattern, written, *fill, out)?;
+                    if let Some(upper) = ending {
+                        let suffix = ordinal(&out[start..]);
+                        out.push_str(&if *upper { suffix.to_uppercase() } else { suffix.to_string() });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn pieces(template: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
     let mut rest = template;
     while let Some(c) = rest.chars().next() {
         if c == '"' {
-            rest = quoted(&rest[1..], out);
+            rest = quoted(&rest[1..], &mut text);
             continue;
         }
         if c == '\\' && rest[1..].starts_with('"') {
-            out.push('"');
+            text.push('"');
             rest = &rest[2..];
             continue;
         }
@@ -105,22 +159,26 @@ fn format(parts: &Parts, template: &str, out: &mut String) -> Result<(), PgError
             body = &body[2..];
         }
         let Some(pattern) = find_pattern(body) else {
-            out.push(c);
+            text.push(c);
             rest = &rest[c.len_utf8()..];
             continue;
         };
-        let written = &body[..pattern.len()];
+        let written = body[..pattern.len()].to_string();
         rest = &body[pattern.len()..];
-        let start = out.len();
-        write_pattern(parts, pattern, written, fill, out)?;
+        let mut ordinal = None;
         if rest.len() >= 2 && rest.is_char_boundary(2) && rest[..2].eq_ignore_ascii_case("TH") {
-            let upper = rest.starts_with('T');
-            let suffix = ordinal(&out[start..]);
-            out.push_str(&if upper { suffix.to_uppercase() } else { suffix.to_string() });
+            ordinal = Some(rest.starts_with('T'));
             rest = &rest[2..];
         }
+        if !text.is_empty() {
+            pieces.push(Piece::Text(std::mem::take(&mut text)));
+        }
+        pieces.push(Piece::Pattern { pattern, written, fill, ordinal });
     }
-    Ok(())
+    if !text.is_empty() {
+        pieces.push(Piece::Text(text));
+    }
+    pieces
 }
 
 fn quoted<'a>(text: &'a str, out: &mut String) -> &'a str {
@@ -158,12 +216,9 @@ fn ordinal(number: &str) -> &'static str {
 }
 
 fn number(value: i64, width: usize, fill: bool, out: &mut String) {
-    if fill {
-        // The sign stands beside the digits it is filled to.
-        out.push_str(&if value < 0 { format!("-{:0width$}", -value) } else { format!("{value:0width$}") });
-    } else {
-        out.push_str(&value.to_string());
-    }
+    // The sign stands beside the digits it is filled to.
+    let width = if fill { width + (value < 0) as usize } else { 0 };
+    write!(out, "{value:0width$}").expect("a string takes all that is written");
 }
 
 /// A name in the case of its pattern, padded to nine characters where filled.
@@ -293,7 +348,9 @@ mod tests {
         let (days, time) = calendar::split_timestamp(timestamp);
         let (year, month, day) = calendar::civil_from_days(days);
         let mut out = String::new();
-        format(&Parts { year, month, day, date: Some(days), time, zoned: false }, template, &mut out).unwrap();
+        let mut read = Template::default();
+        read.read(template);
+        read.write(&Parts { year, month, day, date: Some(days), time, zoned: false }, &mut out).unwrap();
         out
     }
 
