@@ -10,6 +10,7 @@ pub(crate) mod comparison;
 pub(crate) mod conversion;
 pub(crate) mod datetime;
 pub(crate) mod json_access;
+pub(crate) mod json_build;
 pub(crate) mod kernel;
 pub(crate) mod math;
 mod not_yet;
@@ -240,6 +241,10 @@ const POLYMORPHIC: &[&str] = &[
     "concat",
     "concat_ws",
     "greatest",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
     "least",
     "nullif",
     "num_nonnulls",
@@ -300,7 +305,10 @@ pub fn refused_names() -> Vec<&'static str> {
     not_yet::names().filter(|name| !is_function(name) && !is_aggregate(name) && !window(name)).collect()
 }
 
-pub(crate) use aggregate::{is_ordered_set, ordered_set_value, over_window, resolve_ordered_set};
+pub(crate) use aggregate::{
+    is_hypothetical, is_ordered_set, keeps_order, ordered_set_value, over_window, resolve_hypothetical,
+    resolve_ordered_set,
+};
 
 /// Whether any aggregate has that name.
 pub fn is_aggregate(name: &str) -> bool {
@@ -453,6 +461,9 @@ fn polymorphic(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
             let result = if name == "to_json" { SqlType::Json } else { SqlType::Jsonb };
             to_json(value.clone(), result)
         }
+        ("json_build_array" | "json_build_object" | "jsonb_build_array" | "jsonb_build_object", _) => {
+            build_json(name, args)
+        }
         ("any" | "all", [element, operator, array]) => quantified(name, element, operator, array),
         _ => Err(missing()),
     }
@@ -508,21 +519,35 @@ fn printed(argument: TypedExpr) -> Result<Expr, PgError> {
 }
 
 fn to_json(value: TypedExpr, result: SqlType) -> Result<TypedExpr, PgError> {
-    use SqlType::*;
-    match &value.sql_type {
-        Json | Jsonb => cast(value, &result, -1, CastContext::Explicit),
-        Bool | Int2 | Int4 | Int8 | Numeric => {
-            let text = cast(value, &Text, -1, CastContext::Explicit)?;
-            cast(text, &result, -1, CastContext::Explicit)
-        }
-        Text | Varchar | Bpchar | Name | Uuid | Interval | Time | Date => {
-            let text = cast(value, &Text, -1, CastContext::Explicit)?;
-            let arguments = vec![(text.expr, DataType::Utf8)];
-            let quoted = call_strict("json_quote", arguments, DataType::LargeUtf8, json_access::quote);
-            Ok(TypedExpr::new(folded(quoted), result))
-        }
-        other => Err(PgError::unsupported(format!("to_json of type {}", other.sql_name()))),
+    let (name, body): (&str, Body) = match (&value.sql_type, &result) {
+        (SqlType::Json | SqlType::Jsonb, _) => return cast(value, &result, -1, CastContext::Explicit),
+        (_, SqlType::Json) => ("to_json", json_build::to_json),
+        _ => ("to_jsonb", json_build::to_jsonb),
+    };
+    let value = if value.is_unknown() { cast(value, &SqlType::Text, -1, CastContext::Implicit)? } else { value };
+    let arguments = vec![(value.expr, value.sql_type.arrow())];
+    Ok(TypedExpr::new(folded(call_strict(name, arguments, DataType::LargeUtf8, body)), result))
+}
+
+/// `json_build_array(..)` and `json_build_object(name, value, ..)`.
+fn build_json(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
+    let (body, result): (Body, SqlType) = match name {
+        "json_build_array" => (json_build::build_array, SqlType::Json),
+        "json_build_object" => (json_build::build_object, SqlType::Json),
+        "jsonb_build_array" => (json_build::build_array_b, SqlType::Jsonb),
+        _ => (json_build::build_object_b, SqlType::Jsonb),
+    };
+    if name.ends_with("object") && args.len() % 2 == 1 {
+        let message = "argument list must have even number of elements";
+        let hint = format!("The arguments of {name}() must consist of alternating keys and values.");
+        return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message).with_hint(hint));
     }
+    let mut arguments = Vec::new();
+    for value in args {
+        let value = if value.is_unknown() { cast(value, &SqlType::Text, -1, CastContext::Implicit)? } else { value };
+        arguments.push((value.expr, value.sql_type.arrow()));
+    }
+    Ok(TypedExpr::new(folded(call(name, arguments, DataType::LargeUtf8, Nulls::Seen, body)), result))
 }
 
 /// `element operator ANY (array)`, the operator being given as a literal.

@@ -19,6 +19,7 @@ use super::frame_value::{FrameValue, Which};
 use crate::bind::Binder;
 use crate::bind::build::columns_in;
 use crate::bind::scope::Scope;
+use crate::functions::keeps_order;
 
 /// Columns that tell rows apart.
 pub(super) struct Ties {
@@ -118,8 +119,7 @@ fn ends_at_last(frame: &WindowFrame) -> bool {
 fn aggregate(mut call: WindowFunction, name: &str, ties: &[Column]) -> Definite {
     let frame = &call.params.window_frame;
     let is_whole = starts_at_first(frame) && ends_at_last(frame);
-    let keeps_order = matches!(name, "array_agg" | "string_agg");
-    match (is_whole, keeps_order) {
+    match (is_whole, keeps_order(name)) {
         (true, true) => by_position(call, ties, whole()),
         (true, false) => {
             call.params.order_by = Vec::new();
