@@ -144,7 +144,7 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 check_columns(&plan.nodes[*input], key)?;
                 window::Functions::new(&plan.nodes[*input], calls, node)?;
             }
-            Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
+            Operator::Unnest { input, lists } => unnest::check(&plan.nodes[*input], lists)?,
             _ => {}
         }
     }
@@ -225,7 +225,7 @@ impl<'scope> Renderer<'_, 'scope> {
                 let rows = self.collection(*input)?;
                 self.map(rows, function)
             }
-            Operator::Unnest { input, column } => unnest::render(self.collection(*input)?, *column),
+            Operator::Unnest { input, lists } => unnest::render(self.collection(*input)?, lists.clone()),
             Operator::Union { inputs } => {
                 let inputs = inputs.iter().map(|input| self.collection(*input)).collect::<Result<Vec<_>, _>>()?;
                 self.scope.concatenate(inputs)

@@ -15,6 +15,7 @@ pub(crate) mod kernel;
 pub(crate) mod math;
 mod not_yet;
 pub(crate) mod resolution;
+pub(crate) mod set_returning;
 pub(crate) mod strings;
 pub(crate) mod to_char;
 
@@ -178,6 +179,7 @@ fn list() -> Vec<Function> {
         function("regexp_replace(text, text, text) text", strings::regexp_replace),
         function("regexp_replace(text, text, text, text) text", strings::regexp_replace),
         function("regexp_split_to_array(text, text) _text", strings::regexp_split_to_array),
+        function("regexp_split_to_array(text, text, text) _text", strings::regexp_split_to_array),
         function("repeat(text, int4) text", strings::repeat),
         function("replace(text, text, text) text", strings::replace),
         function("reverse(text) text", strings::reverse),
@@ -273,6 +275,7 @@ pub fn names() -> Vec<&'static str> {
     names.extend(POLYMORPHIC.iter().filter(|name| !matches!(**name, "all" | "any")));
     names.extend(catalog::names());
     names.extend(aggregate::names());
+    names.extend(set_returning::names());
     names.sort_unstable();
     names.dedup();
     names
@@ -302,7 +305,8 @@ pub fn aggregate_names() -> Vec<&'static str> {
 /// The functions of PostgreSQL that are refused with `0A000`, sorted.
 pub fn refused_names() -> Vec<&'static str> {
     let window = crate::bind::window::is_window_function;
-    not_yet::names().filter(|name| !is_function(name) && !is_aggregate(name) && !window(name)).collect()
+    let known = |name: &&str| is_function(name) || is_aggregate(name) || set_returning::is_set_returning(name);
+    not_yet::names().filter(|name| !known(name) && !window(name)).collect()
 }
 
 pub(crate) use aggregate::{
@@ -341,14 +345,22 @@ pub fn resolve_function(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, P
         }
         return cast_call(name, args);
     };
+    let overloads: Vec<&Function> = overloads.iter().collect();
+    match catalog::is_function(name) {
+        true => resolve_overload(name, &overloads, args.clone()).or_else(|_| catalog::resolve(name, args)),
+        false => resolve_overload(name, &overloads, args),
+    }
+}
+
+/// The call of the one of `overloads` that fits, its arguments converted.
+fn resolve_overload(name: &str, overloads: &[&Function], args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
     let types: Vec<&SqlType> = args.iter().map(|argument| &argument.sql_type).collect();
     // varchar has no functions of its own: it is text to all of them.
     let as_text: Vec<&SqlType> =
         types.iter().map(|sql_type| if **sql_type == SqlType::Varchar { &SqlType::Text } else { *sql_type }).collect();
     let candidates: Vec<Vec<&SqlType>> = overloads.iter().map(|function| function.arguments.iter().collect()).collect();
     let chosen = match choose(&candidates, &as_text) {
-        Ok(index) => &overloads[index],
-        Err(_) if catalog::is_function(name) => return catalog::resolve(name, args),
+        Ok(index) => overloads[index],
         Err(failure) => return Err(unresolved(name, &types, failure)),
     };
     let mut arguments = Vec::new();

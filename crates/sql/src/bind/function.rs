@@ -20,6 +20,7 @@ use super::query::sort_key;
 use super::table_function::{is_constant, set_returning};
 use super::window::WINDOWING_ERROR;
 use crate::cast::{CastContext, cast, common_type};
+use crate::functions::set_returning::is_set_returning;
 use crate::functions::{
     is_aggregate, is_function, is_hypothetical, is_ordered_set, ordered_set_value, resolve_aggregate, resolve_function,
     resolve_hypothetical, resolve_ordered_set,
@@ -114,7 +115,7 @@ impl Binder<'_> {
             let message = format!("window function {name} requires an OVER clause");
             return Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, message));
         }
-        if matches!(name, "unnest" | "generate_series") {
+        if is_set_returning(name) {
             refuse_set_in(at)?;
             return set_returning(name, self.plain_arguments(name, function, at)?);
         }

@@ -85,9 +85,8 @@ pub(crate) fn push_name(array: &dyn Array, row: usize, out: &mut String) -> Resu
 
 /// JSON text in jsonb's form.
 pub(crate) fn canonical(text: &str) -> Result<String, PgError> {
-    json::canonical(text).ok_or_else(|| {
-        PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json")
-    })
+    json::canonical(text)
+        .ok_or_else(|| PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, "invalid input syntax for type json"))
 }
 
 /// `to_json`.
