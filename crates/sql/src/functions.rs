@@ -310,8 +310,8 @@ pub fn refused_names() -> Vec<&'static str> {
 }
 
 pub(crate) use aggregate::{
-    is_hypothetical, is_ordered_set, keeps_order, ordered_set_value, over_window, resolve_hypothetical,
-    resolve_ordered_set,
+    MovingAggregate, is_hypothetical, is_ordered_set, keeps_order, ordered_set_value, over_window,
+    resolve_hypothetical, resolve_ordered_set, static_name,
 };
 
 /// Whether any aggregate has that name.

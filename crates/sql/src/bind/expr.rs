@@ -456,7 +456,21 @@ impl Binder<'_> {
     }
 
     fn bind_access(&self, root: &ast::Expr, chain: &[ast::AccessExpr], at: At) -> Result<TypedExpr, PgError> {
-        let mut value = self.bind_at(root, at)?;
+        // `t.tags[1]` comes as a field of t.
+        let mut names = match root {
+            ast::Expr::Identifier(ident) => vec![ident.clone()],
+            ast::Expr::CompoundIdentifier(idents) => idents.clone(),
+            _ => Vec::new(),
+        };
+        let mut chain = chain;
+        while let (false, [ast::AccessExpr::Dot(ast::Expr::Identifier(name)), rest @ ..]) = (names.is_empty(), chain) {
+            names.push(name.clone());
+            chain = rest;
+        }
+        let mut value = match names.as_slice() {
+            [] | [_] => self.bind_at(root, at)?,
+            _ => self.bind_at(&ast::Expr::CompoundIdentifier(names), at)?,
+        };
         for access in chain {
             let ast::AccessExpr::Subscript(ast::Subscript::Index { index }) = access else {
                 return Err(PgError::unsupported("a slice or a field of a value"));

@@ -128,6 +128,14 @@ impl Aggregate {
         }
     }
 
+    fn moving(&self, shape: Shape) -> Result<Box<dyn Accumulator>, PgError> {
+        if !shape.distinct && linear::is_linear(self.name) {
+            return linear::Moving::boxed(self.name, &shape);
+        }
+        let fresh = FreshState { name: self.name, make: self.make, shape };
+        Ok(Box::new(MovingFrame { fresh, rows: None }))
+    }
+
     fn shape(&self, arguments: &AccumulatorArgs) -> Shape {
         let order = arguments
             .order_bys
@@ -207,12 +215,30 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
-        let shape = self.shape(&arguments);
-        if !shape.distinct && linear::is_linear(self.name) {
-            return linear::Moving::boxed(self.name, &shape).map_err(external);
-        }
-        let fresh = FreshState { name: self.name, make: self.make, shape };
-        Ok(Box::new(MovingFrame { fresh, rows: None }))
+        self.moving(self.shape(&arguments)).map_err(external)
+    }
+}
+
+/// An aggregate of rows that come and go, for whoever finds the frames himself.
+pub(crate) struct MovingAggregate {
+    aggregate: Aggregate,
+    shape: Shape,
+}
+
+impl MovingAggregate {
+    /// The aggregate `name` over arguments of these types; rows come in the order of the frame.
+    pub(crate) fn new(name: &str, arguments: Vec<DataType>) -> Result<MovingAggregate, PgError> {
+        let aggregate = aggregates().into_iter().find(|aggregate| aggregate.name == name);
+        let aggregate = aggregate.ok_or_else(|| PgError::internal(format!("there is no aggregate {name}")))?;
+        Ok(MovingAggregate {
+            aggregate,
+            shape: Shape { arguments, order: Vec::new(), distinct: false, in_frame: true },
+        })
+    }
+
+    /// One without rows yet. Rows leave it in the order in which they came.
+    pub(crate) fn accumulator(&self) -> Result<Box<dyn Accumulator>, PgError> {
+        self.aggregate.moving(self.shape.clone())
     }
 }
 
@@ -557,6 +583,11 @@ fn canonical(name: &str) -> &str {
         "variance" => "var_samp",
         name => name,
     }
+}
+
+/// The name of an aggregate as it is known for good.
+pub(crate) fn static_name(name: &str) -> Option<&'static str> {
+    AGGREGATES.get_key_value(name).map(|(name, _)| *name)
 }
 
 /// Whether any aggregate has that name.

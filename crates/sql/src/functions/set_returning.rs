@@ -139,7 +139,9 @@ pub(crate) fn record_fields(
         };
         let arguments = vec![(value.expr.clone(), DataType::LargeUtf8), (lit(name.as_str()), DataType::Utf8)];
         let list = SqlType::Array(Box::new(element.clone())).arrow();
-        Ok(SetColumn { name: None, list: call(function, arguments, list, Nulls::Strict, body), element, typmod: -1 })
+        // One record is a row even of NULL.
+        let nulls = if one { Nulls::Seen } else { Nulls::Strict };
+        Ok(SetColumn { name: None, list: call(function, arguments, list, nulls, body), element, typmod: -1 })
     });
     fields.collect()
 }
@@ -444,7 +446,11 @@ fn each_texts(call: &Call) -> Result<ArrayRef, PgError> {
 }
 
 /// The objects among whose fields a record's columns are looked for: the value itself, or those of the array it is.
-fn records(value: &str, one: bool) -> Result<Vec<&str>, PgError> {
+fn records(call: &Call, row: usize, one: bool) -> Result<Vec<&str>, PgError> {
+    if call.is_null(0, row) {
+        return Ok(vec!["null"]);
+    }
+    let value = call.json(0).get(row);
     let function = if one { "json_to_record" } else { "json_to_recordset" };
     let kind = json::type_name(value);
     match (kind, one) {
@@ -462,8 +468,8 @@ fn records(value: &str, one: bool) -> Result<Vec<&str>, PgError> {
 
 fn record_texts<const ONE: bool>(call: &Call) -> Result<ArrayRef, PgError> {
     let names = call.text(1);
-    json_parts(call, |row, value, push| {
-        for object in records(value, ONE)? {
+    json_parts(call, |row, _, push| {
+        for object in records(call, row, ONE)? {
             push(json::field(object, names.get(row)).and_then(json::as_text).as_deref());
         }
         Ok(())
@@ -472,8 +478,8 @@ fn record_texts<const ONE: bool>(call: &Call) -> Result<ArrayRef, PgError> {
 
 fn record_values<const ONE: bool>(call: &Call) -> Result<ArrayRef, PgError> {
     let names = call.text(1);
-    json_parts(call, |row, value, push| {
-        for object in records(value, ONE)? {
+    json_parts(call, |row, _, push| {
+        for object in records(call, row, ONE)? {
             push(json::field(object, names.get(row)).filter(|value| json::type_name(value) != "null"));
         }
         Ok(())

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::frame_value::{FrameValue, Which};
+use super::own_frame;
 use crate::bind::Binder;
 use crate::bind::build::columns_in;
 use crate::bind::scope::Scope;
@@ -84,7 +85,9 @@ pub(super) fn definite(call: WindowFunction, ties: &[Column]) -> Definite {
     let name = call.fun.name().to_lowercase();
     let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
     match name.as_str() {
-        "row_number" | "ntile" | "lag" | "lead" => by_position(call, ties, WindowFrame::new(Some(true))),
+        "row_number" | "ntile" | "lag" | "lead" | "lag_by" | "lead_by" | own_frame::NAME => {
+            by_position(call, ties, WindowFrame::new(Some(true)))
+        }
         "rank" | "dense_rank" | "percent_rank" | "cume_dist" => by_peers(call),
         "first_value" | "last_value" | "nth_value" if !is_aggregate => value_of_frame(call, &name, ties),
         _ => aggregate(call, &name, ties),
