@@ -446,7 +446,7 @@ fn each_texts(call: &Call) -> Result<ArrayRef, PgError> {
 }
 
 /// The objects among whose fields a record's columns are looked for: the value itself, or those of the array it is.
-fn records(call: &Call, row: usize, one: bool) -> Result<Vec<&str>, PgError> {
+fn records<'c>(call: &'c Call, row: usize, one: bool) -> Result<Vec<&'c str>, PgError> {
     if call.is_null(0, row) {
         return Ok(vec!["null"]);
     }
