@@ -15,6 +15,7 @@ mod ast;
 mod between;
 mod dialect;
 mod exclude;
+mod row;
 mod rows_from;
 mod source;
 mod split;
@@ -211,7 +212,7 @@ pub(crate) struct StatementParser<'a> {
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
         let tokens = table::rewrite(between::rewrite(window::rewrite(tokenize(text)?)));
-        let tokens = rows_from::rewrite(exclude::rewrite(tokens));
+        let tokens = row::rewrite(rows_from::rewrite(exclude::rewrite(tokens)));
         let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
         Ok(StatementParser { text, depth, inside: 0, parser })
     }

@@ -601,6 +601,7 @@ impl Binder<'_> {
         let kept = columns(&plan);
         if skip.is_none() && fetch.as_deref() == Some(&lit(1i64)) {
             let order = keys.iter().map(|key| key.clone().sort(true, false)).chain(order).collect();
+            let order = super::window::ties::extended(order, keys, &plan.schema().columns());
             let node = DistinctOn::try_new(keys.to_vec(), kept, Some(order), Arc::new(plan)).map_err(internal)?;
             return Ok(LogicalPlan::Distinct(Distinct::On(node)));
         }
