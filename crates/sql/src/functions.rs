@@ -251,6 +251,7 @@ const POLYMORPHIC: &[&str] = &[
     "nullif",
     "num_nonnulls",
     "num_nulls",
+    "row_to_json",
     "string_to_array",
     "to_json",
     "to_jsonb",
@@ -297,7 +298,15 @@ pub fn signatures() -> Vec<String> {
 /// The names of all aggregates, sorted.
 pub fn aggregate_names() -> Vec<&'static str> {
     let mut names = aggregate::names();
-    names.retain(|name| *name != "single_value");
+    names.retain(|name| *name != "single_value" && !name.contains(' '));
+    names.sort_unstable();
+    names
+}
+
+/// The names of the functions that return sets, sorted.
+pub fn set_returning_names() -> Vec<&'static str> {
+    let mut names = set_returning::names();
+    names.extend(set_returning::RECORDS);
     names.sort_unstable();
     names
 }
@@ -305,7 +314,7 @@ pub fn aggregate_names() -> Vec<&'static str> {
 /// The functions of PostgreSQL that are refused with `0A000`, sorted.
 pub fn refused_names() -> Vec<&'static str> {
     let window = crate::bind::window::is_window_function;
-    let known = |name: &&str| is_function(name) || is_aggregate(name) || set_returning::is_set_returning(name);
+    let known = |name: &&str| is_function(name) || is_aggregate(name) || set_returning_names().contains(name);
     not_yet::names().filter(|name| !known(name) && !window(name)).collect()
 }
 
@@ -476,6 +485,7 @@ fn polymorphic(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
         ("json_build_array" | "json_build_object" | "jsonb_build_array" | "jsonb_build_object", _) => {
             build_json(name, args)
         }
+        ("row_to_json", [row]) if is_whole_row(&row.expr) => Ok(row.clone()),
         ("any" | "all", [element, operator, array]) => quantified(name, element, operator, array),
         _ => Err(missing()),
     }
@@ -539,6 +549,33 @@ fn to_json(value: TypedExpr, result: SqlType) -> Result<TypedExpr, PgError> {
     let value = if value.is_unknown() { cast(value, &SqlType::Text, -1, CastContext::Implicit)? } else { value };
     let arguments = vec![(value.expr, value.sql_type.arrow())];
     Ok(TypedExpr::new(folded(call_strict(name, arguments, DataType::LargeUtf8, body)), result))
+}
+
+/// What a whole row's JSON is called in plans.
+const WHOLE_ROW: &str = "whole_row";
+
+/// A row of named values as JSON.
+pub(crate) fn whole_row(fields: Vec<(String, TypedExpr)>) -> TypedExpr {
+    let mut arguments = Vec::new();
+    for (name, value) in fields {
+        arguments.push((lit(name), DataType::Utf8));
+        arguments.push((value.expr, value.sql_type.arrow()));
+    }
+    let expr = call(WHOLE_ROW, arguments, DataType::LargeUtf8, Nulls::Seen, json_build::whole_row);
+    TypedExpr::new(expr, SqlType::Json)
+}
+
+/// Whether `expr` is a [`whole_row`].
+pub(crate) fn is_whole_row(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == WHOLE_ROW)
+}
+
+/// Whether a function takes a whole row for one value, as JSON.
+pub(crate) fn takes_rows(name: &str) -> bool {
+    name == "row_to_json"
+        || name.starts_with("to_json")
+        || name.starts_with("json_agg")
+        || name.starts_with("jsonb_agg")
 }
 
 /// `json_build_array(..)` and `json_build_object(name, value, ..)`.

@@ -14,7 +14,7 @@
 mod ast;
 mod between;
 mod dialect;
-mod exclude;
+mod frame;
 mod row;
 mod rows_from;
 mod source;
@@ -32,7 +32,7 @@ use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 pub use ast::*;
 pub(crate) use between::symmetric;
-pub(crate) use exclude::excluded;
+pub(crate) use frame::excluded;
 pub(crate) use rows_from::ROWS_FROM;
 pub(crate) use statements::boolean_option;
 
@@ -212,7 +212,7 @@ pub(crate) struct StatementParser<'a> {
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
         let tokens = table::rewrite(between::rewrite(window::rewrite(tokenize(text)?)));
-        let tokens = row::rewrite(rows_from::rewrite(exclude::rewrite(tokens)));
+        let tokens = row::rewrite(rows_from::rewrite(frame::rewrite(tokens)));
         let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
         Ok(StatementParser { text, depth, inside: 0, parser })
     }

@@ -178,7 +178,13 @@ fn resolved(call: &WindowFunction, output: DataType, schema: &DFSchema) -> Resul
     let frame = &call.params.window_frame;
     let keeps_order = matches!(
         call.fun.name(),
-        "array_agg" | "string_agg" | "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg"
+        "array_agg"
+            | "string_agg"
+            | "json_agg"
+            | "json_agg of rows"
+            | "jsonb_agg"
+            | "json_object_agg"
+            | "jsonb_object_agg"
     );
     if keeps_order && frame.units != WindowFrameUnits::Rows {
         let what = format!("{} over a window frame of peers in a materialized view", call.fun.name());

@@ -23,7 +23,7 @@ use crate::cast::{CastContext, cast, common_type};
 use crate::functions::set_returning::is_set_returning;
 use crate::functions::{
     is_aggregate, is_function, is_hypothetical, is_ordered_set, ordered_set_value, resolve_aggregate, resolve_function,
-    resolve_hypothetical, resolve_ordered_set,
+    resolve_hypothetical, resolve_ordered_set, takes_rows,
 };
 use crate::literal;
 use crate::operators::{equality_key, resolve_operator};
@@ -151,7 +151,14 @@ impl Binder<'_> {
         for arg in &list.args {
             match arg {
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => {
-                    bound.args.push(self.bind_at(expr, at)?);
+                    let row = match expr {
+                        ast::Expr::Identifier(ident) if takes_rows(name) => self.row_as_json(ident, at.env)?,
+                        _ => None,
+                    };
+                    bound.args.push(match row {
+                        Some(row) => row,
+                        None => self.bind_at(expr, at)?,
+                    });
                 }
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard) if list.args.len() == 1 => bound.star = true,
                 _ => return Err(PgError::unsupported(format!("this argument of {name}"))),

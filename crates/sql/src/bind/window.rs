@@ -334,16 +334,7 @@ impl Binder<'_> {
         }
         let bound = |bound: &ast::WindowFrameBound, side: &str| -> Result<(Bound, WindowFrameBound), PgError> {
             let offset = |expr: &ast::Expr| -> Result<(Offset, ScalarValue), PgError> {
-                // The parser takes any string here for an interval.
-                let of_time = bounded.ordered_by.first().is_some_and(|column| {
-                    use SqlType::*;
-                    matches!(column.sql_type, Date | Time | Timestamp | Timestamptz | Interval)
-                });
-                let written = match expr {
-                    ast::Expr::Interval(interval) if interval.leading_field.is_none() && !of_time => &interval.value,
-                    expr => expr,
-                };
-                let typed = self.bind_at(written, at)?;
+                let typed = self.bind_at(expr, at)?;
                 let offset = match units {
                     WindowFrameUnits::Range => distance(&bounded.ordered_by, typed, side)?,
                     _ => Offset::Count(offset_count(typed, side)?),

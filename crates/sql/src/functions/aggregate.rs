@@ -500,6 +500,7 @@ fn aggregates() -> Vec<Aggregate> {
         whole("covar_pop", 2, false),
         whole("covar_samp", 2, false),
         whole("json_agg", 1, true),
+        whole(json::OF_ROWS, 1, true),
         whole("json_object_agg", 2, true),
         whole("jsonb_agg", 1, true),
         whole("jsonb_object_agg", 2, true),
@@ -617,6 +618,12 @@ pub(crate) fn resolve_aggregate(
     order_by: Vec<SortExpr>,
 ) -> Result<TypedExpr, PgError> {
     let udf = AGGREGATES.get(canonical(name)).ok_or_else(|| undefined(name, &arguments))?;
+    // Rows stand on lines of their own.
+    let of_rows = name == "json_agg" && arguments.first().is_some_and(|row| super::is_whole_row(&row.expr));
+    let (name, udf) = match AGGREGATES.get(json::OF_ROWS) {
+        Some(udf) if of_rows => (json::OF_ROWS, udf),
+        _ => (name, udf),
+    };
     // Exact is close enough, and costs a change no more than a sketch would.
     let distinct = distinct || name == "approx_count_distinct";
     let name = canonical(name);
@@ -719,7 +726,7 @@ fn typed_arguments(name: &str, arguments: Vec<TypedExpr>) -> Result<(Vec<TypedEx
             let result = Array(Box::new(argument.sql_type.clone()));
             Ok((vec![argument], result))
         }
-        "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg" => {
+        name if json::is_json(name) => {
             let mut values = Vec::new();
             for value in std::iter::once(argument).chain(arguments) {
                 values.push(if value.is_unknown() { implicit(value, &Text)? } else { value });

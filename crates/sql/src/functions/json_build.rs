@@ -146,6 +146,23 @@ pub(crate) fn build_object(call: &Call) -> Result<ArrayRef, PgError> {
     })
 }
 
+/// A row: names and values in turn.
+pub(crate) fn whole_row(call: &Call) -> Result<ArrayRef, PgError> {
+    call.map_text(|row, out| {
+        out.push('{');
+        for argument in (0..call.argument_count()).step_by(2) {
+            if argument > 0 {
+                out.push(',');
+            }
+            push_name(call.argument(argument).0, call.index(argument, row), out)?;
+            out.push(':');
+            push_value(call.argument(argument + 1).0, call.index(argument + 1, row), out);
+        }
+        out.push('}');
+        Ok(())
+    })
+}
+
 /// `jsonb_build_object`.
 pub(crate) fn build_object_b(call: &Call) -> Result<ArrayRef, PgError> {
     as_jsonb(call, build_object)

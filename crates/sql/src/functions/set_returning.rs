@@ -78,6 +78,9 @@ const OTHERS: &[&str] = &[
     "unnest",
 ];
 
+/// Functions whose columns the query says: `AS t (a int, b text)`.
+pub(crate) const RECORDS: [&str; 4] = ["json_to_record", "json_to_recordset", "jsonb_to_record", "jsonb_to_recordset"];
+
 static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(list);
 
 /// Whether a function of that name returns a set.

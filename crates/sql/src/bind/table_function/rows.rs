@@ -16,7 +16,7 @@ use crate::bind::from::{Item, name_text};
 use crate::bind::query::{Output, OutputColumn};
 use crate::bind::scope::{Env, fold};
 use crate::cast::{CastContext, cast, type_from_ast};
-use crate::functions::set_returning::{SetColumn, is_set_returning, ordinals, record_fields, resolve_set};
+use crate::functions::set_returning::{RECORDS, SetColumn, is_set_returning, ordinals, record_fields, resolve_set};
 use crate::typed::TypedExpr;
 
 /// A call in FROM.
@@ -36,7 +36,7 @@ struct RowsColumn {
 
 /// Whether a function returns rows whose columns the query says: `AS t (a int, b text)`.
 pub(super) fn returns_record(function: &str) -> bool {
-    matches!(function, "json_to_record" | "json_to_recordset" | "jsonb_to_record" | "jsonb_to_recordset")
+    RECORDS.contains(&function)
 }
 
 fn syntax_error(message: impl Into<String>) -> PgError {

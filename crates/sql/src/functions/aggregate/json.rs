@@ -8,9 +8,12 @@ use repr::PgError;
 
 use crate::functions::json_build::{canonical, push_name, push_value};
 
+/// What `json_agg` of whole rows, which are JSON already, is called in plans.
+pub(super) const OF_ROWS: &str = "json_agg of rows";
+
 /// Whether an aggregate gathers JSON.
 pub(crate) fn is_json(name: &str) -> bool {
-    matches!(name, "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg")
+    matches!(name, OF_ROWS | "json_agg" | "jsonb_agg" | "json_object_agg" | "jsonb_object_agg")
 }
 
 /// The value of a group whose rows are `rows`, the arguments first; NULL where there are none.
@@ -19,7 +22,7 @@ pub(crate) fn is_json(name: &str) -> bool {
 pub(super) fn answer(name: &'static str, rows: &[ArrayRef]) -> Result<ArrayRef, PgError> {
     let text = match (name, rows) {
         (_, [first, ..]) if first.is_empty() => None,
-        ("json_agg" | "jsonb_agg", [values, ..]) => Some(array(values)),
+        (OF_ROWS | "json_agg" | "jsonb_agg", [values, ..]) => Some(array(values, name == OF_ROWS)),
         (_, [names, values, ..]) => Some(object(names, values)?),
         _ => return Err(PgError::internal(format!("{name} without its arguments"))),
     };
@@ -30,9 +33,10 @@ pub(super) fn answer(name: &'static str, rows: &[ArrayRef]) -> Result<ArrayRef, 
     Ok(Arc::new(LargeStringArray::from(vec![text])))
 }
 
-fn array(values: &ArrayRef) -> String {
+fn array(values: &ArrayRef, of_rows: bool) -> String {
     // PostgreSQL puts what has a structure on lines of its own.
-    let separator = if matches!(values.data_type(), DataType::List(_)) { ", \n " } else { ", " };
+    let structured = of_rows || matches!(values.data_type(), DataType::List(_));
+    let separator = if structured { ", \n " } else { ", " };
     let mut text = "[".to_string();
     for row in 0..values.len() {
         if row > 0 {

@@ -1,5 +1,6 @@
-//! EXCLUDE at the end of a window's frame, which sqlparser does not know.
+//! What sqlparser does not know of a window's frame: EXCLUDE at its end, and offsets that begin with a string.
 //!
+//! `RANGE BETWEEN '1'::interval PRECEDING AND ..` becomes `RANGE BETWEEN ('1'::interval) PRECEDING AND ..`, and
 //! `OVER (w ORDER BY x ROWS .. EXCLUDE TIES)` becomes `OVER ("exclude ties of w" ORDER BY x ROWS ..)`: the window that is
 //! built on carries the mark, as a name that nobody would choose.
 
@@ -19,8 +20,57 @@ const FORMS: [(&str, &[&str]); 4] = [
     ("no others", &["NO", "OTHERS"]),
 ];
 
-/// Marks each window whose frame has an EXCLUDE.
+/// Marks each window whose frame has an EXCLUDE, and puts parentheses around offsets that begin with a string.
 pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    exclusions(offsets(tokens))
+}
+
+fn offsets(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    if !tokens.iter().any(|token| is_end(&token.token)) {
+        return tokens;
+    }
+    let mut rewritten = Vec::with_capacity(tokens.len() + 4);
+    let (mut offset_may_start, mut closing) = (false, None);
+    for (index, token) in tokens.iter().enumerate() {
+        let sign = |sign: Token| TokenWithSpan { token: sign, span: token.span };
+        if closing == Some(index) {
+            rewritten.push(sign(Token::RParen));
+        }
+        if offset_may_start && matches!(token.token, Token::SingleQuotedString(_)) {
+            closing = end_of_offset(&tokens, index);
+            if closing.is_some() {
+                rewritten.push(sign(Token::LParen));
+            }
+        }
+        rewritten.push(token.clone());
+        if !matches!(token.token, Token::Whitespace(_)) {
+            let before = ["BETWEEN", "AND", "RANGE", "ROWS", "GROUPS"];
+            offset_may_start = before.iter().any(|word| is_word(&token.token, word));
+        }
+    }
+    rewritten
+}
+
+fn is_end(token: &Token) -> bool {
+    is_word(token, "PRECEDING") || is_word(token, "FOLLOWING")
+}
+
+/// The word that ends an offset that starts at `start`.
+fn end_of_offset(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (index, token) in tokens.iter().enumerate().skip(start) {
+        match &token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth = depth.checked_sub(1)?,
+            word if depth == 0 && is_end(word) => return Some(index),
+            word if depth == 0 && is_word(word, "AND") => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn exclusions(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     if !tokens.iter().any(|token| is_word(&token.token, "EXCLUDE")) {
         return tokens;
     }
