@@ -172,7 +172,7 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                     plan.options.on_error,
                 )?;
             }
-            Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
+            Operator::Unnest { input, lists } => unnest::check(&plan.nodes[*input], lists)?,
             _ => {}
         }
     }
@@ -252,7 +252,7 @@ impl<'scope> Renderer<'_, 'scope> {
                 let rows = self.collection(*input)?;
                 self.map_node(id, rows)?
             }
-            Operator::Unnest { input, column } => {
+            Operator::Unnest { input, lists } => {
                 let pace = unnest::Pace::new();
                 // Where a Map makes the lists, its rows are let in one by one.
                 if let (Operator::Map { input: rows, .. }, false) =
@@ -262,7 +262,7 @@ impl<'scope> Renderer<'_, 'scope> {
                     let rows = self.map_node(*input, rows)?;
                     self.collections.insert(*input, rows);
                 }
-                unnest::render(self.collection(*input)?, *column, pace)
+                unnest::render(self.collection(*input)?, lists.clone(), pace)
             }
             Operator::Union { inputs } => {
                 let inputs = inputs.iter().map(|input| self.collection(*input)).collect::<Result<Vec<_>, _>>()?;

@@ -88,12 +88,13 @@ pub enum Operator {
         /// The output columns. There may be none: rows of no columns are still counted.
         columns: Vec<Expr>,
     },
-    /// One output row an element of a list column; none for NULL or an empty list. The list column becomes its element.
+    /// One output row an element of the longest of some lists; none where all are NULL or empty. Each list column becomes
+    /// its element, NULL in the rows after its last.
     Unnest {
         /// The rows.
         input: NodeId,
-        /// The list column.
-        column: usize,
+        /// The list columns, at least one.
+        lists: Vec<usize>,
     },
     /// All rows of all inputs.
     Union {

@@ -16,7 +16,9 @@ use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 use repr::ObjectId;
 
 use crate::clock::CLOCK;
-use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, SortKey, longest_order};
+use crate::dataflow_plan::{
+    Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, SortKey, column_name, longest_order,
+};
 use crate::reach::{Reach, reach};
 use crate::share::Fingerprint;
 
@@ -106,7 +108,10 @@ impl Printing<'_> {
                 count => format!("Constant of {count} rows"),
             },
             Operator::Map { filter, columns, .. } => format!("Map {}{}", exprs(columns), conditions(filter)),
-            Operator::Unnest { column, .. } => format!("Unnest #{column}"),
+            Operator::Unnest { lists, .. } => {
+                let lists: Vec<String> = lists.iter().map(|list| column_name(*list)).collect();
+                format!("Unnest {}", lists.join(", "))
+            }
             Operator::Union { .. } => "Union".to_string(),
             Operator::Negate { .. } => "Negate".to_string(),
             Operator::Arrange { key, .. } => format!("Arrange by {}", columns(key)),

@@ -267,22 +267,24 @@ impl Lowering<'_> {
         self.graph.constant(batch(positional_schema([]), Vec::new(), 1)?)
     }
 
-    /// The list column becomes its elements. `NullHandling::Preserve` keeps a row whose list is NULL.
+    /// The list columns become their elements. `NullHandling::Preserve` keeps a row whose lists are NULL.
     fn unnest(&mut self, unnest: &Unnest) -> Result<NodeId, PgError> {
         let input = self.plan(&unnest.input)?;
-        let [(index, list)] = unnest.list_type_columns.as_slice() else {
-            return Err(PgError::unsupported("unnest of several arrays at once in a materialized view"));
-        };
-        if list.depth != 1 || !unnest.struct_type_columns.is_empty() {
+        let deep = unnest.list_type_columns.iter().any(|(_, list)| list.depth != 1);
+        if deep || !unnest.struct_type_columns.is_empty() {
             return Err(PgError::unsupported("unnest of a nested array or a row in a materialized view"));
         }
-        let rows = self.graph.add(Operator::Unnest { input, column: *index })?;
+        let lists: Vec<usize> = unnest.list_type_columns.iter().map(|(index, _)| *index).collect();
+        let rows = self.graph.add(Operator::Unnest { input, lists: lists.clone() })?;
         match unnest.options.null_handling {
             NullHandling::Drop => Ok(rows),
             NullHandling::Preserve => {
                 let mut columns = all_columns(self.graph.width(input));
-                columns[*index] = null(&self.graph.types(rows)[*index])?;
-                let absent = vec![Expr::IsNull(Box::new(column(*index)))];
+                let mut absent = Vec::new();
+                for list in lists {
+                    columns[list] = null(&self.graph.types(rows)[list])?;
+                    absent.push(Expr::IsNull(Box::new(column(list))));
+                }
                 let absent = self.graph.map(input, absent, columns)?;
                 self.graph.union(vec![rows, absent])
             }

@@ -27,12 +27,14 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
             Ok(positional_schema(rows.schema().fields().iter().map(|field| field.data_type().clone())))
         }
         Operator::Map { input, columns, .. } => projected(columns, &nodes[*input].schema),
-        Operator::Unnest { input, column } => {
+        Operator::Unnest { input, lists } => {
             let mut types = types(*input);
-            types[*column] = match &types[*column] {
-                DataType::List(element) | DataType::LargeList(element) => element.data_type().clone(),
-                other => return Err(PgError::internal(format!("unnest of {other}"))),
-            };
+            for list in lists {
+                types[*list] = match &types[*list] {
+                    DataType::List(element) | DataType::LargeList(element) => element.data_type().clone(),
+                    other => return Err(PgError::internal(format!("unnest of {other}"))),
+                };
+            }
             Ok(positional_schema(types))
         }
         Operator::Union { inputs } => match inputs.first() {

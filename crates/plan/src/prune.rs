@@ -89,7 +89,7 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
                 demand.for_each(|index| add_positions(&columns[index], &mut reads));
                 ask(*input, &mut reads.into_iter());
             }
-            Operator::Unnest { input, column } => ask(*input, &mut demand.chain([*column])),
+            Operator::Unnest { input, lists } => ask(*input, &mut demand.chain(lists.iter().copied())),
             Operator::Union { inputs } => inputs.iter().for_each(|input| ask(*input, &mut demand.clone())),
             Operator::Negate { input } => ask(*input, &mut { demand }),
             Operator::Arrange { input, key } => ask(*input, &mut demand.chain(key.iter().copied())),
@@ -208,11 +208,11 @@ impl Pruning<'_> {
                 Ok(Rebuilt { node: self.new.constant(rows)?, columns: places(width, &demand) })
             }
             Operator::Map { input, filter, columns } => self.rebuild_map(id, *input, filter, columns),
-            Operator::Unnest { input, column } => {
-                let kept = union_of(&demand, &[*column]);
+            Operator::Unnest { input, lists } => {
+                let kept = union_of(&demand, lists);
                 let input = self.narrow(*input, &kept)?;
-                let column = place_in(&kept, *column)?;
-                Ok(Rebuilt { node: self.new.add(Operator::Unnest { input, column })?, columns: places(width, &kept) })
+                let lists = places_in(&kept, lists)?;
+                Ok(Rebuilt { node: self.new.add(Operator::Unnest { input, lists })?, columns: places(width, &kept) })
             }
             Operator::Union { inputs } => {
                 let inputs = inputs.iter().map(|input| self.narrow(*input, &demand)).collect::<Result<_, _>>()?;

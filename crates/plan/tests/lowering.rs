@@ -558,6 +558,21 @@ fn lists_become_rows() {
 }
 
 #[test]
+fn lists_of_several_lengths_become_rows_side_by_side() {
+    each_world(10, |world, random| {
+        let of = datafusion::functions_nested::expr_fn::make_array;
+        let short = datafusion::logical_expr::when(col("t.b").gt(lit(0i64)), of(vec![col("t.a")])).end().unwrap();
+        let plan = world
+            .scan(pick(random, &RELATIONS), "t")
+            .project(vec![col("t.b"), of(vec![col("t.a"), col("t.c")]).alias("l"), short.alias("s")])
+            .unwrap()
+            .unnest_columns_with_options(vec!["l".into(), "s".into()], UnnestOptions::new().with_preserve_nulls(false))
+            .unwrap();
+        check(world, &plan.build().unwrap());
+    });
+}
+
+#[test]
 fn values_and_empty_relations() {
     each_world(1, |world, _| {
         let rows = vec![

@@ -10,10 +10,12 @@ pub(crate) mod comparison;
 pub(crate) mod conversion;
 pub(crate) mod datetime;
 pub(crate) mod json_access;
+pub(crate) mod json_build;
 pub(crate) mod kernel;
 pub(crate) mod math;
 mod not_yet;
 pub(crate) mod resolution;
+pub(crate) mod set_returning;
 pub(crate) mod strings;
 pub(crate) mod to_char;
 
@@ -177,6 +179,7 @@ fn list() -> Vec<Function> {
         function("regexp_replace(text, text, text) text", strings::regexp_replace),
         function("regexp_replace(text, text, text, text) text", strings::regexp_replace),
         function("regexp_split_to_array(text, text) _text", strings::regexp_split_to_array),
+        function("regexp_split_to_array(text, text, text) _text", strings::regexp_split_to_array),
         function("repeat(text, int4) text", strings::repeat),
         function("replace(text, text, text) text", strings::replace),
         function("reverse(text) text", strings::reverse),
@@ -240,10 +243,15 @@ const POLYMORPHIC: &[&str] = &[
     "concat",
     "concat_ws",
     "greatest",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
     "least",
     "nullif",
     "num_nonnulls",
     "num_nulls",
+    "row_to_json",
     "string_to_array",
     "to_json",
     "to_jsonb",
@@ -268,6 +276,7 @@ pub fn names() -> Vec<&'static str> {
     names.extend(POLYMORPHIC.iter().filter(|name| !matches!(**name, "all" | "any")));
     names.extend(catalog::names());
     names.extend(aggregate::names());
+    names.extend(set_returning::names());
     names.sort_unstable();
     names.dedup();
     names
@@ -289,7 +298,15 @@ pub fn signatures() -> Vec<String> {
 /// The names of all aggregates, sorted.
 pub fn aggregate_names() -> Vec<&'static str> {
     let mut names = aggregate::names();
-    names.retain(|name| *name != "single_value");
+    names.retain(|name| *name != "single_value" && !name.contains(' '));
+    names.sort_unstable();
+    names
+}
+
+/// The names of the functions that return sets, sorted.
+pub fn set_returning_names() -> Vec<&'static str> {
+    let mut names = set_returning::names();
+    names.extend(set_returning::RECORDS);
     names.sort_unstable();
     names
 }
@@ -297,10 +314,14 @@ pub fn aggregate_names() -> Vec<&'static str> {
 /// The functions of PostgreSQL that are refused with `0A000`, sorted.
 pub fn refused_names() -> Vec<&'static str> {
     let window = crate::bind::window::is_window_function;
-    not_yet::names().filter(|name| !is_function(name) && !is_aggregate(name) && !window(name)).collect()
+    let known = |name: &&str| is_function(name) || is_aggregate(name) || set_returning_names().contains(name);
+    not_yet::names().filter(|name| !known(name) && !window(name)).collect()
 }
 
-pub(crate) use aggregate::{is_ordered_set, ordered_set_value, over_window, resolve_ordered_set};
+pub(crate) use aggregate::{
+    MovingAggregate, is_hypothetical, is_ordered_set, keeps_order, ordered_set_value, over_window,
+    resolve_hypothetical, resolve_ordered_set, static_name,
+};
 
 /// Whether any aggregate has that name.
 pub fn is_aggregate(name: &str) -> bool {
@@ -333,14 +354,22 @@ pub fn resolve_function(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, P
         }
         return cast_call(name, args);
     };
+    let overloads: Vec<&Function> = overloads.iter().collect();
+    match catalog::is_function(name) {
+        true => resolve_overload(name, &overloads, args.clone()).or_else(|_| catalog::resolve(name, args)),
+        false => resolve_overload(name, &overloads, args),
+    }
+}
+
+/// The call of the one of `overloads` that fits, its arguments converted.
+fn resolve_overload(name: &str, overloads: &[&Function], args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
     let types: Vec<&SqlType> = args.iter().map(|argument| &argument.sql_type).collect();
     // varchar has no functions of its own: it is text to all of them.
     let as_text: Vec<&SqlType> =
         types.iter().map(|sql_type| if **sql_type == SqlType::Varchar { &SqlType::Text } else { *sql_type }).collect();
     let candidates: Vec<Vec<&SqlType>> = overloads.iter().map(|function| function.arguments.iter().collect()).collect();
     let chosen = match choose(&candidates, &as_text) {
-        Ok(index) => &overloads[index],
-        Err(_) if catalog::is_function(name) => return catalog::resolve(name, args),
+        Ok(index) => overloads[index],
         Err(failure) => return Err(unresolved(name, &types, failure)),
     };
     let mut arguments = Vec::new();
@@ -453,6 +482,10 @@ fn polymorphic(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
             let result = if name == "to_json" { SqlType::Json } else { SqlType::Jsonb };
             to_json(value.clone(), result)
         }
+        ("json_build_array" | "json_build_object" | "jsonb_build_array" | "jsonb_build_object", _) => {
+            build_json(name, args)
+        }
+        ("row_to_json", [row]) if is_whole_row(&row.expr) => Ok(row.clone()),
         ("any" | "all", [element, operator, array]) => quantified(name, element, operator, array),
         _ => Err(missing()),
     }
@@ -508,21 +541,62 @@ fn printed(argument: TypedExpr) -> Result<Expr, PgError> {
 }
 
 fn to_json(value: TypedExpr, result: SqlType) -> Result<TypedExpr, PgError> {
-    use SqlType::*;
-    match &value.sql_type {
-        Json | Jsonb => cast(value, &result, -1, CastContext::Explicit),
-        Bool | Int2 | Int4 | Int8 | Numeric => {
-            let text = cast(value, &Text, -1, CastContext::Explicit)?;
-            cast(text, &result, -1, CastContext::Explicit)
-        }
-        Text | Varchar | Bpchar | Name | Uuid | Interval | Time | Date => {
-            let text = cast(value, &Text, -1, CastContext::Explicit)?;
-            let arguments = vec![(text.expr, DataType::Utf8)];
-            let quoted = call_strict("json_quote", arguments, DataType::LargeUtf8, json_access::quote);
-            Ok(TypedExpr::new(folded(quoted), result))
-        }
-        other => Err(PgError::unsupported(format!("to_json of type {}", other.sql_name()))),
+    let (name, body): (&str, Body) = match (&value.sql_type, &result) {
+        (SqlType::Json | SqlType::Jsonb, _) => return cast(value, &result, -1, CastContext::Explicit),
+        (_, SqlType::Json) => ("to_json", json_build::to_json),
+        _ => ("to_jsonb", json_build::to_jsonb),
+    };
+    let value = if value.is_unknown() { cast(value, &SqlType::Text, -1, CastContext::Implicit)? } else { value };
+    let arguments = vec![(value.expr, value.sql_type.arrow())];
+    Ok(TypedExpr::new(folded(call_strict(name, arguments, DataType::LargeUtf8, body)), result))
+}
+
+/// What a whole row's JSON is called in plans.
+const WHOLE_ROW: &str = "whole_row";
+
+/// A row of named values as JSON.
+pub(crate) fn whole_row(fields: Vec<(String, TypedExpr)>) -> TypedExpr {
+    let mut arguments = Vec::new();
+    for (name, value) in fields {
+        arguments.push((lit(name), DataType::Utf8));
+        arguments.push((value.expr, value.sql_type.arrow()));
     }
+    let expr = call(WHOLE_ROW, arguments, DataType::LargeUtf8, Nulls::Seen, json_build::whole_row);
+    TypedExpr::new(expr, SqlType::Json)
+}
+
+/// Whether `expr` is a [`whole_row`].
+pub(crate) fn is_whole_row(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(call) if call.func.name() == WHOLE_ROW)
+}
+
+/// Whether a function takes a whole row for one value, as JSON.
+pub(crate) fn takes_rows(name: &str) -> bool {
+    name == "row_to_json"
+        || name.starts_with("to_json")
+        || name.starts_with("json_agg")
+        || name.starts_with("jsonb_agg")
+}
+
+/// `json_build_array(..)` and `json_build_object(name, value, ..)`.
+fn build_json(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
+    let (body, result): (Body, SqlType) = match name {
+        "json_build_array" => (json_build::build_array, SqlType::Json),
+        "json_build_object" => (json_build::build_object, SqlType::Json),
+        "jsonb_build_array" => (json_build::build_array_b, SqlType::Jsonb),
+        _ => (json_build::build_object_b, SqlType::Jsonb),
+    };
+    if name.ends_with("object") && args.len() % 2 == 1 {
+        let message = "argument list must have even number of elements";
+        let hint = format!("The arguments of {name}() must consist of alternating keys and values.");
+        return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message).with_hint(hint));
+    }
+    let mut arguments = Vec::new();
+    for value in args {
+        let value = if value.is_unknown() { cast(value, &SqlType::Text, -1, CastContext::Implicit)? } else { value };
+        arguments.push((value.expr, value.sql_type.arrow()));
+    }
+    Ok(TypedExpr::new(folded(call(name, arguments, DataType::LargeUtf8, Nulls::Seen, body)), result))
 }
 
 /// `element operator ANY (array)`, the operator being given as a literal.

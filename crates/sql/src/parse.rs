@@ -16,6 +16,9 @@ pub(crate) mod asof;
 mod ast;
 mod between;
 mod dialect;
+mod frame;
+mod row;
+mod rows_from;
 mod source;
 mod split;
 mod statements;
@@ -31,6 +34,8 @@ use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
 pub use ast::*;
 pub(crate) use between::symmetric;
+pub(crate) use frame::excluded;
+pub(crate) use rows_from::ROWS_FROM;
 pub(crate) use statements::boolean_option;
 
 use dialect::TidewaterDialect;
@@ -206,9 +211,21 @@ pub(crate) struct StatementParser<'a> {
     parser: Parser<'a>,
 }
 
+/// What sqlparser does not know, put into words that it does, in this order.
+const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 8] = [
+    window::rewrite,
+    between::rewrite,
+    table::rewrite,
+    frame::rewrite,
+    rows_from::rewrite,
+    row::rewrite,
+    asof::rewrite,
+    as_of::rewrite,
+];
+
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
-        let tokens = as_of::rewrite(asof::rewrite(table::rewrite(between::rewrite(window::rewrite(tokenize(text)?)))));
+        let tokens = REWRITES.iter().fold(tokenize(text)?, |tokens, rewrite| rewrite(tokens));
         let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
         Ok(StatementParser { text, depth, inside: 0, parser })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use sql::functions::{aggregate_names, refused_names, signatures};
+use sql::functions::{aggregate_names, refused_names, set_returning_names, signatures};
 
 fn page() -> String {
     let mut page =
@@ -19,6 +19,10 @@ fn page() -> String {
     }
     page += "\n## Aggregates\n\nEach may have `FILTER`, `DISTINCT` and `OVER`.\n\n";
     page += &listed(&aggregate_names());
+    page += "\n`rank`, `dense_rank`, `percent_rank` and `cume_dist` WITHIN GROUP are aggregates too, and \
+             `approx_count_distinct`\nis exact.\n\n## Functions that return sets\n\nIn FROM, with `WITH ORDINALITY` and in \
+             `ROWS FROM`; those of one column also in a SELECT list.\n\n";
+    page += &listed(&set_returning_names());
     page += "\n## Known, and refused with `0A000`\n\nPostgreSQL 15 has these; Tidewater does not yet.\n";
     let mut by_letter: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for name in refused_names() {

@@ -1,4 +1,4 @@
-//! One row an element of a list.
+//! One row an element of a list, or of several lists side by side.
 //!
 //! Lists can be long: a row is in 600 windows of ten minutes that start every second. So rows are let in a few at a time
 //! before their lists are made, and what comes after has made them fewer, or put them away, before more are: else a view
@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use arrow::array::{Array, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
 use arrow::datatypes::DataType;
 use plan::dataflow_plan::Node;
 use repr::Timestamp;
@@ -24,12 +24,18 @@ use super::{Rows, stateless};
 use crate::DataflowError;
 use crate::updates::{Updates, take_lane, take_rows};
 
-/// Whether the column is there, and a list.
-pub(crate) fn check(input: &Node, column: usize) -> Result<(), DataflowError> {
-    match input.schema.fields().get(column).map(|field| field.data_type()) {
-        Some(DataType::List(_)) => Ok(()),
-        _ => Err(DataflowError::InvalidPlan(format!("column {column} to unnest is not a list"))),
+/// Whether there are lists, and all are columns that hold some.
+pub(crate) fn check(input: &Node, lists: &[usize]) -> Result<(), DataflowError> {
+    if lists.is_empty() {
+        return Err(DataflowError::InvalidPlan("nothing to unnest".to_owned()));
     }
+    for list in lists {
+        match input.schema.fields().get(*list).map(|field| field.data_type()) {
+            Some(DataType::List(_)) => {}
+            _ => return Err(DataflowError::InvalidPlan(format!("column {list} to unnest is not a list"))),
+        }
+    }
+    Ok(())
 }
 
 /// Elements to be made at a time.
@@ -104,27 +110,57 @@ pub(crate) fn paced<'scope>(rows: Rows<'scope>, pace: Pace) -> Rows<'scope> {
     rows
 }
 
-/// Repeats each row for the elements of its list, the element in the list's place.
-pub(crate) fn render(rows: Rows<'_>, column: usize, pace: Pace) -> Rows<'_> {
+/// Repeats each row for the elements of the longest of its lists, an element in each list's place, NULL after its last.
+pub(crate) fn render(rows: Rows<'_>, lists: Vec<usize>, pace: Pace) -> Rows<'_> {
     stateless(rows, "Unnest", move |updates| {
-        let lists = updates.columns[column].as_list::<i32>();
-        let (mut sources, mut elements) = (Vec::new(), Vec::new());
-        for row in 0..lists.len() {
-            if lists.is_valid(row) {
-                let range = lists.value_offsets()[row] as u32..lists.value_offsets()[row + 1] as u32;
-                sources.extend(range.clone().map(|_| row as u32));
-                elements.extend(range);
-            }
+        let arrays: Vec<&ListArray> = lists.iter().map(|list| updates.columns[*list].as_list::<i32>()).collect();
+        let row_count = arrays.first().map_or(0, |array| array.len());
+        let mut sources = Vec::new();
+        for row in 0..row_count {
+            let longest = arrays.iter().map(|array| length(array, row)).max().unwrap_or_default();
+            sources.extend(std::iter::repeat_n(row as u32, longest));
         }
-        pace.learn(lists.len(), elements.len());
-        let values = take_rows(lists.values(), &UInt32Array::from(elements));
+        pace.learn(row_count, sources.len());
+        let elements: Vec<ArrayRef> = match arrays.as_slice() {
+            [only] => vec![all_elements(only, sources.len())],
+            _ => arrays.iter().map(|array| elements(array, &sources)).collect(),
+        };
         let times = take_lane(&updates.times, &sources);
         let diffs = take_lane(&updates.diffs, &sources);
         let sources = UInt32Array::from(sources);
         let columns = updates.columns.iter().enumerate();
         let columns = columns
-            .map(|(index, array)| if index == column { values.clone() } else { take_rows(array, &sources) })
+            .map(|(index, array)| match lists.iter().position(|list| *list == index) {
+                Some(list) => elements[list].clone(),
+                None => take_rows(array, &sources),
+            })
             .collect();
         Updates::new(columns, times, diffs)
     })
+}
+
+fn length(lists: &ListArray, row: usize) -> usize {
+    if lists.is_valid(row) { lists.value_length(row) as usize } else { 0 }
+}
+
+/// The elements of all lists, `count` of them, one list after the other.
+fn all_elements(lists: &ListArray, count: usize) -> ArrayRef {
+    let mut places: Vec<u32> = Vec::with_capacity(count);
+    for row in 0..lists.len() {
+        let start = lists.value_offsets()[row] as u32;
+        places.extend(start..start + length(lists, row) as u32);
+    }
+    take_rows(lists.values(), &UInt32Array::from(places))
+}
+
+/// The elements of the lists of `rows`, each of which is repeated at least as often as its list is long.
+fn elements(lists: &ListArray, rows: &[u32]) -> ArrayRef {
+    let mut places: Vec<Option<u32>> = Vec::with_capacity(rows.len());
+    for copies in rows.chunk_by(|left, right| left == right) {
+        let row = copies[0] as usize;
+        let start = lists.value_offsets()[row] as u32;
+        let length = length(lists, row);
+        places.extend((0..copies.len()).map(|at| (at < length).then(|| start + at as u32)));
+    }
+    take_rows(lists.values(), &UInt32Array::from(places))
 }

@@ -72,7 +72,14 @@ impl Lowering<'_> {
             false => self.parts(input, key, calls)?,
         };
         let groups = self.side_by_side(parts, key.len(), calls)?;
-        if key.is_empty() { self.at_least_one_row(groups, calls) } else { Ok(groups) }
+        if !key.is_empty() {
+            return Ok(groups);
+        }
+        let present = match calls.iter().any(may_fail) {
+            true => self.any_row(input)?,
+            false => groups,
+        };
+        self.at_least_one_row(groups, present, calls)
     }
 
     /// One aggregation a set, all over the same rows: the keys, NULL where the set lacks them, then the id that tells
@@ -284,8 +291,16 @@ impl Lowering<'_> {
         self.graph.map(groups, Vec::new(), columns)
     }
 
-    /// A global aggregate has a row even over nothing: the default row is there, and goes when there is a real one.
-    fn at_least_one_row(&mut self, groups: NodeId, calls: &[Call]) -> Result<NodeId, PgError> {
+    /// One row if `input` has any.
+    fn any_row(&mut self, input: NodeId) -> Result<NodeId, PgError> {
+        let count = Aggregate { function: "count".to_string(), argument: None, filter: None, output: DataType::Int64 };
+        let rows = self.graph.map(input, Vec::new(), Vec::new())?;
+        self.graph.add(Operator::Reduce { input: rows, key: Vec::new(), aggregates: vec![count] })
+    }
+
+    /// A global aggregate has a row even over nothing: the default row is there, and goes when `present` has one. That is
+    /// the real one, or says that there would be one if it did not fail.
+    fn at_least_one_row(&mut self, groups: NodeId, present: NodeId, calls: &[Call]) -> Result<NodeId, PgError> {
         let mut defaults = Vec::new();
         for call in calls {
             let value = call.whole.func.default_value(&call.output).map_err(internal)?;
@@ -298,12 +313,20 @@ impl Lowering<'_> {
             arrays.push(value.to_array().map_err(internal)?);
         }
         let default = self.graph.constant(batch(schema, arrays, 1)?)?;
-        let displaced = self.graph.map(groups, Vec::new(), defaults)?;
+        let displaced = self.graph.map(present, Vec::new(), defaults)?;
         let displaced = self.graph.negate(displaced)?;
         let node = self.graph.union(vec![groups, default, displaced])?;
         self.graph.declare_key(node, Vec::new());
         Ok(node)
     }
+}
+
+/// Whether a group may have no answer but an error. A sum of integers has to be of billions to overflow: it is not asked.
+fn may_fail(call: &Call) -> bool {
+    let overflows = matches!(call.output, DataType::Float32 | DataType::Float64 | DataType::Interval(_));
+    call.needs_group
+        || call.function == "single_value"
+        || (overflows && matches!(call.function.as_str(), "sum" | "avg"))
 }
 
 fn with(key: &[Expr], value: Expr) -> Vec<Expr> {

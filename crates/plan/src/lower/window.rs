@@ -176,7 +176,16 @@ fn is_grouping(call: &WindowFunction, output: &DataType) -> bool {
 fn resolved(call: &WindowFunction, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {
     let mut function = call.clone();
     let frame = &call.params.window_frame;
-    let keeps_order = matches!(call.fun.name(), "array_agg" | "string_agg");
+    let keeps_order = matches!(
+        call.fun.name(),
+        "array_agg"
+            | "string_agg"
+            | "json_agg"
+            | "json_agg of rows"
+            | "jsonb_agg"
+            | "json_object_agg"
+            | "jsonb_object_agg"
+    );
     if keeps_order && frame.units != WindowFrameUnits::Rows {
         let what = format!("{} over a window frame of peers in a materialized view", call.fun.name());
         return Err(PgError::unsupported(what).with_hint("Use a ROWS frame."));

@@ -97,7 +97,7 @@ impl Interpreter {
             }
             Operator::Constant { rows } => collection_of(rows).into_iter().map(|(row, count)| (row.0, count)).collect(),
             Operator::Map { input, filter, columns } => map(outputs[*input].clone(), schema(*input), filter, columns),
-            Operator::Unnest { input, column } => unnest(&outputs[*input], *column),
+            Operator::Unnest { input, lists } => unnest(&outputs[*input], lists),
             Operator::Union { inputs } => {
                 for input in inputs {
                     assert_eq!(schema(*input), &node.schema, "inputs of a union have its types");
@@ -248,21 +248,30 @@ fn map(mut rows: Vec<(Row, i64)>, schema: &SchemaRef, filter: &[Expr], columns: 
     rows.iter().enumerate().map(|(index, (_, count))| (row(index), *count)).collect()
 }
 
-fn unnest(rows: &[(Row, i64)], column: usize) -> Vec<(Row, i64)> {
+fn unnest(rows: &[(Row, i64)], lists: &[usize]) -> Vec<(Row, i64)> {
     let mut unnested = Vec::new();
     for (row, count) in rows {
-        let ScalarValue::List(list) = &row[column] else { panic!("not a list") };
-        if list.is_null(0) {
-            continue;
-        }
-        let elements = list.value(0);
-        for index in 0..elements.len() {
+        let elements: Vec<Vec<ScalarValue>> = lists.iter().map(|list| elements(&row[*list])).collect();
+        for index in 0..elements.iter().map(Vec::len).max().unwrap() {
             let mut row = row.clone();
-            row[column] = ScalarValue::try_from_array(&elements, index).unwrap();
+            for (list, elements) in lists.iter().zip(&elements) {
+                let ScalarValue::List(array) = &row[*list] else { panic!("not a list") };
+                let absent = ScalarValue::try_from(&array.value_type()).unwrap();
+                row[*list] = elements.get(index).cloned().unwrap_or(absent);
+            }
             unnested.push((row, *count));
         }
     }
     unnested
+}
+
+fn elements(list: &ScalarValue) -> Vec<ScalarValue> {
+    let ScalarValue::List(list) = list else { panic!("not a list") };
+    if list.is_null(0) {
+        return Vec::new();
+    }
+    let elements = list.value(0);
+    (0..elements.len()).map(|index| ScalarValue::try_from_array(&elements, index).unwrap()).collect()
 }
 
 fn groups(rows: &[(Row, i64)], key: &[usize]) -> Vec<(Row, Vec<(Row, i64)>)> {

@@ -210,8 +210,10 @@ impl Generator {
                 "3 PRECEDING AND 1 PRECEDING",
             ])
             .to_string();
-        let by_rows = format!("({numbering} ROWS BETWEEN {rows})");
-        match self.random.below(12) {
+        let excluded =
+            self.random.pick(&["", "", " EXCLUDE CURRENT ROW", " EXCLUDE GROUP", " EXCLUDE TIES"]).to_string();
+        let by_rows = format!("({numbering} ROWS BETWEEN {rows}{excluded})");
+        match self.random.below(15) {
             0 => (format!("row_number() OVER ({numbering})"), Type::Bigint),
             1 => (format!("rank() OVER ({partition} ORDER BY {some})"), Type::Bigint),
             2 => (format!("dense_rank() OVER ({partition} ORDER BY {some})"), Type::Bigint),
@@ -241,13 +243,51 @@ impl Generator {
                 let (aggregate, of) = self.window_aggregate(scope);
                 let groups =
                     self.random.pick(&["1 PRECEDING AND 1 FOLLOWING", "2 PRECEDING AND 1 PRECEDING"]).to_string();
-                (format!("{aggregate} OVER ({partition} ORDER BY {some} GROUPS BETWEEN {groups})"), of)
+                (format!("{aggregate} OVER ({partition} ORDER BY {some} GROUPS BETWEEN {groups}{excluded})"), of)
+            }
+            11 | 12 => match self.range(scope) {
+                Some(range) => {
+                    let (aggregate, of) = self.window_aggregate(scope);
+                    (format!("{aggregate} OVER ({partition} ORDER BY {range}{excluded})"), of)
+                }
+                None => (format!("count(*) OVER ({partition} ORDER BY {some})"), Type::Bigint),
+            },
+            13 => {
+                let function = self.random.pick(&["lag", "lead"]).to_string();
+                let offset = self.random.pick(scope).clone();
+                let offset = if offset.of == Type::Int { offset.name } else { "2".to_string() };
+                let fitting: Vec<Column> = scope.iter().filter(|other| other.of == column.of).cloned().collect();
+                let default = self.random.pick(&fitting).name.clone();
+                (format!("{function}({name}, {offset}, {default}) OVER ({numbering})"), column.of)
             }
             _ => {
                 let (aggregate, of) = self.window_aggregate(scope);
                 (format!("{aggregate} OVER ({partition} ORDER BY {some})"), of)
             }
         }
+    }
+
+    /// An order by one column, and a frame of a distance in it; None where no column is measured.
+    fn range(&mut self, scope: &[Column]) -> Option<String> {
+        let measured = |column: &&Column| !matches!(column.of, Type::Text | Type::Bool);
+        let columns: Vec<Column> = scope.iter().filter(measured).cloned().collect();
+        if columns.is_empty() {
+            return None;
+        }
+        let column = self.random.pick(&columns).clone();
+        let (near, far) = match column.of {
+            Type::Timestamp => ("interval '1 day'", "interval '1 day 12 hours'"),
+            Type::Numeric => ("0.25", "1.5"),
+            _ => ("1", "2"),
+        };
+        let frame = match self.random.below(5) {
+            0 => format!("{far} PRECEDING AND {near} FOLLOWING"),
+            1 => format!("{near} PRECEDING AND CURRENT ROW"),
+            2 => format!("UNBOUNDED PRECEDING AND {near} PRECEDING"),
+            3 => format!("{near} FOLLOWING AND {far} FOLLOWING"),
+            _ => format!("{near} FOLLOWING AND UNBOUNDED FOLLOWING"),
+        };
+        Some(format!("{}{} RANGE BETWEEN {frame}", column.name, self.direction()))
     }
 
     fn partition(&mut self, scope: &[Column]) -> String {
@@ -265,7 +305,9 @@ impl Generator {
     fn window_aggregate(&mut self, scope: &[Column]) -> (String, Type) {
         loop {
             let (aggregate, of) = self.aggregate(scope);
-            if !aggregate.contains("DISTINCT ") {
+            // Nor an order of its own, and the call comes last.
+            let plain = ["DISTINCT ", "ORDER BY", "round(", "::text"].iter().all(|word| !aggregate.contains(word));
+            if plain {
                 return (aggregate, of);
             }
         }
@@ -277,8 +319,35 @@ impl Generator {
         let filter =
             if self.random.chance(15) { format!(" FILTER (WHERE {})", self.simple(scope)) } else { String::new() };
         let name = &column.name;
-        match (self.random.below(11), column.of) {
+        match (self.random.below(15), column.of) {
             (0, _) => (format!("count(*){filter}"), Type::Bigint),
+            (11, _) => {
+                let function = self.random.pick(&["json_agg", "jsonb_agg"]).to_string();
+                let order = self.random.pick(&["", " DESC", " NULLS FIRST"]);
+                (format!("{function}({distinct}{name} ORDER BY {name}{order}){filter}::text"), Type::Text)
+            }
+            (12, Type::Int | Type::Bigint) => {
+                let other = self.random.pick(scope).clone();
+                let other = if matches!(other.of, Type::Int | Type::Bigint) { other.name } else { name.clone() };
+                match self.random.below(3) {
+                    0 => (format!("regr_count({distinct}{name}, {other}){filter}"), Type::Bigint),
+                    _ => {
+                        let functions =
+                            ["corr", "covar_pop", "covar_samp", "regr_slope", "regr_intercept", "regr_r2", "regr_sxy"];
+                        let function = self.random.pick(&functions);
+                        (format!("round({function}({distinct}{name}, {other}){filter}::numeric, 6)"), Type::Numeric)
+                    }
+                }
+            }
+            (13, of) => {
+                let order = self.random.pick(&["", " DESC", " NULLS FIRST"]);
+                let within = format!("({}) WITHIN GROUP (ORDER BY {name}{order}){filter}", self.random.typed(of));
+                match self.random.below(3) {
+                    0 => (format!("rank{within}"), Type::Bigint),
+                    1 => (format!("dense_rank{within}"), Type::Bigint),
+                    _ => (format!("({}{within} > 0.4)", self.random.pick(&["percent_rank", "cume_dist"])), Type::Bool),
+                }
+            }
             (6, Type::Text) => (format!("string_agg({distinct}{name}, '-' ORDER BY {name}){filter}"), Type::Text),
             (8, Type::Int) => {
                 let function = self.random.pick(&["bit_and", "bit_or", "bit_xor"]);
@@ -340,6 +409,12 @@ impl Generator {
     fn from(&mut self, depth: usize) -> (String, Vec<Column>) {
         let (mut text, mut scope) = self.item(depth);
         for _ in 0..[0, 0, 1, 1, 2][self.random.below(5) as usize] {
+            if self.random.chance(15) {
+                let (lateral, columns) = self.lateral(&scope);
+                text += &lateral;
+                scope.extend(columns);
+                continue;
+            }
             let (right, right_scope) = self.item(depth.saturating_sub(1));
             let kind = self.random.pick(&["JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "CROSS JOIN"]);
             let Some(equality) = self.equality(&scope, &right_scope) else { continue };
@@ -355,6 +430,35 @@ impl Generator {
             scope.extend(right_scope);
         }
         (text, scope)
+    }
+
+    /// A join with rows that depend on the row so far: some of a table's, or a function's.
+    fn lateral(&mut self, scope: &[Column]) -> (String, Vec<Column>) {
+        let (alias, inner) = (format!("x{}", self.aliases), format!("x{}", self.aliases + 1));
+        self.aliases += 2;
+        let column = |name: &str, of| Column { name: format!("{alias}.{name}"), of };
+        let numbers: Vec<Column> = scope.iter().filter(|column| column.of == Type::Int).cloned().collect();
+        let join = self.random.pick(&["CROSS JOIN LATERAL", "LEFT JOIN LATERAL"]).to_string();
+        let on = if join.starts_with("LEFT") { " ON true" } else { "" };
+        if !numbers.is_empty() && self.random.chance(50) {
+            let (stop, other) = (self.random.pick(&numbers).name.clone(), self.random.pick(&numbers).name.clone());
+            let rows = match self.random.below(3) {
+                0 => format!("generate_series(0, {stop}) WITH ORDINALITY AS {alias} (c0, c1)"),
+                1 => format!("unnest(ARRAY[{stop}, {other}], ARRAY[7::bigint]) AS {alias} (c0, c1)"),
+                _ => format!(
+                    "ROWS FROM (generate_series(1, {stop}), generate_series({other}::bigint, 2)) AS {alias} (c0, c1)"
+                ),
+            };
+            return (format!(" {join} {rows}{on}"), vec![column("c0", Type::Int), column("c1", Type::Bigint)]);
+        }
+        // The one table whose rows have an order without ties.
+        let condition = self.comparison(&columns(&inner), scope);
+        let (order, limit) = (self.random.pick(&["b", "c DESC", "d NULLS FIRST"]), self.random.below(3) + 1);
+        let rows = format!(
+            "(SELECT {inner}.k AS c0, {inner}.b AS c1 FROM t0 AS {inner} WHERE {condition} \
+             ORDER BY {inner}.{order}, {inner}.k LIMIT {limit}) AS {alias}"
+        );
+        (format!(" {join} {rows}{on}"), vec![column("c0", Type::Int), column("c1", Type::Bigint)])
     }
 
     fn item(&mut self, depth: usize) -> (String, Vec<Column>) {
@@ -428,6 +532,17 @@ impl Generator {
                 }
             }
             6 if !outer.is_empty() => self.comparison(scope, outer),
+            7 if depth > 0 => {
+                let pair = [self.random.pick(scope).clone(), self.random.pick(scope).clone()];
+                let (query, _) = self.plain_of(0, &[], Some(&[pair[0].of, pair[1].of]));
+                format!("({}, {}) {}IN ({query})", pair[0].name, pair[1].name, self.random.pick(&["", "NOT "]))
+            }
+            8 => {
+                let pair = [self.random.pick(scope).clone(), self.random.pick(scope).clone()];
+                let operator = self.random.pick(&["=", "<>", "<", "<=", ">", ">=", "IS NOT DISTINCT FROM"]);
+                let values = (self.random.typed(pair[0].of), self.random.typed(pair[1].of));
+                format!("ROW({}, {}) {operator} ROW({}, {})", pair[0].name, pair[1].name, values.0, values.1)
+            }
             _ => self.simple(scope),
         }
     }

@@ -17,7 +17,7 @@ use super::grouping::{Above, GroupBy, aggregate_sets, grouping_arguments};
 use super::query::ordering;
 use super::scope::Scope;
 use super::set::GroupKey;
-use crate::functions::resolve_aggregate;
+use crate::functions::{keeps_order, resolve_aggregate};
 use crate::typed::TypedExpr;
 
 /// The columns that the aggregate node will have.
@@ -185,8 +185,7 @@ impl Binder<'_> {
             return column.clone();
         }
         let mut call = call.clone();
-        let kept = matches!(call.func.name(), "array_agg" | "string_agg");
-        if kept && call.params.order_by.is_empty() && !call.params.distinct {
+        if keeps_order(call.func.name()) && call.params.order_by.is_empty() && !call.params.distinct {
             call.params.order_by = grouping.order.clone();
         }
         let mut input = |expr: &mut Expr| {

@@ -214,12 +214,3 @@ pub(crate) fn null_boolean() -> Expr {
 pub(crate) fn or_zero(expr: Expr) -> Expr {
     case(vec![(expr.clone().is_null(), lit(0i64))], expr)
 }
-
-/// Whether `expr` calls the aggregate `name`, under an alias or not.
-pub(crate) fn is_aggregate_named(expr: &Expr, name: &str) -> bool {
-    match expr {
-        Expr::Alias(alias) => is_aggregate_named(&alias.expr, name),
-        Expr::AggregateFunction(function) => function.func.name() == name,
-        _ => false,
-    }
-}

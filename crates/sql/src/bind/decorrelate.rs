@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{Column, JoinType, NullEquality};
+use datafusion::common::{Column, JoinType, NullEquality, ScalarValue};
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
@@ -26,7 +26,7 @@ use repr::PgError;
 use super::Binder;
 use super::build::{
     aggregate, any_expr, any_plan_expr, case, column_types, columns, columns_in, conjuncts, cross, equality, filter,
-    internal, is_aggregate_named, join, or_zero, project, replace,
+    internal, join, project, replace,
 };
 use super::query::{limit, sort};
 use super::window::window;
@@ -251,7 +251,9 @@ impl Binder<'_> {
             }
         };
         let mut exprs = columns(&outer);
-        exprs.extend(values.into_iter().map(|(call, column)| on_empty_group(&call, column)));
+        for (call, column) in values {
+            exprs.push(on_empty_group(&call, column)?);
+        }
         project(join(outer, grouped, JoinType::Left, on, null_on, Vec::new())?, exprs)
     }
 
@@ -520,8 +522,8 @@ impl Binder<'_> {
         let (instance, names) = domain.instance(self)?;
         let on = names.iter().cloned().zip(domain_columns).collect();
         let plan = join(instance, plan, JoinType::Left, Vec::new(), on, Vec::new())?;
-        let mut exprs: Vec<Expr> =
-            aggregates.iter().zip(outputs).map(|(call, column)| on_empty_group(call, column)).collect();
+        let calls = aggregates.iter().zip(outputs);
+        let mut exprs = calls.map(|(call, column)| on_empty_group(call, column)).collect::<Result<Vec<_>, _>>()?;
         exprs.extend(names.iter().cloned());
         Ok((project(plan, exprs)?, names))
     }
@@ -599,6 +601,7 @@ impl Binder<'_> {
         let kept = columns(&plan);
         if skip.is_none() && fetch.as_deref() == Some(&lit(1i64)) {
             let order = keys.iter().map(|key| key.clone().sort(true, false)).chain(order).collect();
+            let order = super::window::ties::extended(order, keys, &plan.schema().columns());
             let node = DistinctOn::try_new(keys.to_vec(), kept, Some(order), Arc::new(plan)).map_err(internal)?;
             return Ok(LogicalPlan::Distinct(Distinct::On(node)));
         }
@@ -702,12 +705,23 @@ fn partitioned(call: Expr, keys: &[Expr]) -> Expr {
     }
 }
 
-/// An aggregate's column after an outer join: NULL is right for an empty group, except that it counts to 0.
-fn on_empty_group(call: &Expr, column: Column) -> Expr {
-    if is_aggregate_named(call, "count") {
-        or_zero(Expr::Column(column.clone())).alias(column.name)
-    } else {
-        Expr::Column(column)
+/// An aggregate's column after an outer join: an empty group has no row there, and what the call says of nothing: NULL, or
+/// a count's 0.
+fn on_empty_group(call: &Expr, column: Column) -> Result<Expr, PgError> {
+    let value = Expr::Column(column.clone());
+    let Some(nothing) = of_nothing(call)? else { return Ok(value) };
+    Ok(case(vec![(value.clone().is_null(), lit(nothing))], value).alias(column.name))
+}
+
+/// What an aggregate comes to over no rows, if that is not NULL.
+fn of_nothing(call: &Expr) -> Result<Option<ScalarValue>, PgError> {
+    match call {
+        Expr::Alias(alias) => of_nothing(&alias.expr),
+        Expr::AggregateFunction(function) => {
+            let value = function.func.default_value(&DataType::Null).map_err(internal)?;
+            Ok((!value.is_null()).then_some(value))
+        }
+        _ => Ok(None),
     }
 }
 

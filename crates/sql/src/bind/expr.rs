@@ -122,18 +122,16 @@ impl Binder<'_> {
                 let span = if let ast::Expr::Value(value) = expr.as_ref() { value.span } else { span_of(expr) };
                 cast(bind(expr)?, &sql_type, typmod, CastContext::Explicit).map_err(|error| self.at(error, span))
             }
-            ast::Expr::IsNull(inner) => self.null_test(inner, at).map(|expr| boolean(Expr::IsNull(Box::new(expr)))),
-            ast::Expr::IsNotNull(inner) => {
-                self.null_test(inner, at).map(|expr| boolean(Expr::IsNotNull(Box::new(expr))))
-            }
+            ast::Expr::IsNull(inner) => self.null_test(inner, Expr::IsNull, at),
+            ast::Expr::IsNotNull(inner) => self.null_test(inner, Expr::IsNotNull, at),
             ast::Expr::IsTrue(inner) => self.truth_test(inner, "IS TRUE", Expr::IsTrue, at),
             ast::Expr::IsNotTrue(inner) => self.truth_test(inner, "IS NOT TRUE", Expr::IsNotTrue, at),
             ast::Expr::IsFalse(inner) => self.truth_test(inner, "IS FALSE", Expr::IsFalse, at),
             ast::Expr::IsNotFalse(inner) => self.truth_test(inner, "IS NOT FALSE", Expr::IsNotFalse, at),
             ast::Expr::IsUnknown(inner) => self.truth_test(inner, "IS UNKNOWN", Expr::IsUnknown, at),
             ast::Expr::IsNotUnknown(inner) => self.truth_test(inner, "IS NOT UNKNOWN", Expr::IsNotUnknown, at),
-            ast::Expr::IsNotDistinctFrom(left, right) => not_distinct(bind(left)?, bind(right)?),
-            ast::Expr::IsDistinctFrom(left, right) => negate(not_distinct(bind(left)?, bind(right)?)?, true),
+            ast::Expr::IsNotDistinctFrom(left, right) => self.not_distinct_from(left, right, at),
+            ast::Expr::IsDistinctFrom(left, right) => negate(self.not_distinct_from(left, right, at)?, true),
             ast::Expr::Between { expr, negated, low, high } => {
                 let value = bind(expr)?;
                 let within = |low: TypedExpr, high: TypedExpr| {
@@ -313,11 +311,34 @@ impl Binder<'_> {
         }
     }
 
-    fn null_test(&self, expr: &ast::Expr, at: At) -> Result<Expr, PgError> {
-        if matches!(expr, ast::Expr::Tuple(_)) {
-            return Err(PgError::unsupported("IS NULL of a row"));
+    /// IS NULL and IS NOT NULL, as `test`. A row passes if all of its fields do.
+    fn null_test(&self, expr: &ast::Expr, test: fn(Box<Expr>) -> Expr, at: At) -> Result<TypedExpr, PgError> {
+        let fields = match without_parens(expr) {
+            ast::Expr::Tuple(fields) => fields.as_slice(),
+            _ => std::slice::from_ref(expr),
+        };
+        let mut tests = Vec::new();
+        for field in fields {
+            tests.push(test(Box::new(self.bind_at(field, at)?.expr)));
         }
-        self.bind_at(expr, at).map(|typed| typed.expr)
+        let all = tests.into_iter().reduce(|left, right| left.and(right));
+        all.map(boolean).ok_or_else(|| PgError::unsupported("IS NULL of an empty row"))
+    }
+
+    /// IS NOT DISTINCT FROM, of rows field by field.
+    fn not_distinct_from(&self, left: &ast::Expr, right: &ast::Expr, at: At) -> Result<TypedExpr, PgError> {
+        let (ast::Expr::Tuple(left), ast::Expr::Tuple(right)) = (without_parens(left), without_parens(right)) else {
+            return not_distinct(self.bind_at(left, at)?, self.bind_at(right, at)?);
+        };
+        if left.len() != right.len() {
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, "unequal number of entries in row expressions"));
+        }
+        let mut all = literal::boolean(true);
+        for (left, right) in left.iter().zip(right) {
+            let same = not_distinct(self.bind_at(left, at)?, self.bind_at(right, at)?)?;
+            all = resolve_operator("and", Some(all), same)?;
+        }
+        Ok(all)
     }
 
     fn truth_test(
@@ -456,7 +477,21 @@ impl Binder<'_> {
     }
 
     fn bind_access(&self, root: &ast::Expr, chain: &[ast::AccessExpr], at: At) -> Result<TypedExpr, PgError> {
-        let mut value = self.bind_at(root, at)?;
+        // `t.tags[1]` comes as a field of t.
+        let mut names = match root {
+            ast::Expr::Identifier(ident) => vec![ident.clone()],
+            ast::Expr::CompoundIdentifier(idents) => idents.clone(),
+            _ => Vec::new(),
+        };
+        let mut chain = chain;
+        while let (false, [ast::AccessExpr::Dot(ast::Expr::Identifier(name)), rest @ ..]) = (names.is_empty(), chain) {
+            names.push(name.clone());
+            chain = rest;
+        }
+        let mut value = match names.as_slice() {
+            [] | [_] => self.bind_at(root, at)?,
+            _ => self.bind_at(&ast::Expr::CompoundIdentifier(names), at)?,
+        };
         for access in chain {
             let ast::AccessExpr::Subscript(ast::Subscript::Index { index }) = access else {
                 return Err(PgError::unsupported("a slice or a field of a value"));

@@ -19,12 +19,14 @@ use super::from::name_text;
 use super::query::sort_key;
 use super::table_function::{is_constant, set_returning};
 use super::window::WINDOWING_ERROR;
+use crate::cast::{CastContext, cast, common_type};
+use crate::functions::set_returning::is_set_returning;
 use crate::functions::{
-    is_aggregate, is_function, is_ordered_set, ordered_set_value, resolve_aggregate, resolve_function,
-    resolve_ordered_set,
+    is_aggregate, is_function, is_hypothetical, is_ordered_set, ordered_set_value, resolve_aggregate, resolve_function,
+    resolve_hypothetical, resolve_ordered_set, takes_rows,
 };
 use crate::literal;
-use crate::operators::resolve_operator;
+use crate::operators::{equality_key, resolve_operator};
 use crate::typed::TypedExpr;
 
 /// The arguments of a call, and how they are to be taken.
@@ -74,7 +76,8 @@ impl Binder<'_> {
             return Err(PgError::unsupported(format!("{name} with two lists of arguments")));
         }
         let wrong = |message: String| Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, message));
-        match (function.within_group.is_empty(), is_ordered_set(name)) {
+        let ranks_hypothetically = is_hypothetical(name) && !function.within_group.is_empty();
+        match (function.within_group.is_empty(), is_ordered_set(name) || ranks_hypothetically) {
             (true, true) => {
                 let arguments = self.bind_arguments(name, function, at)?.args;
                 let types: Vec<String> = arguments.iter().map(|argument| argument.sql_type.sql_name()).collect();
@@ -105,14 +108,14 @@ impl Binder<'_> {
         if name == "grouping" {
             return self.bind_grouping(function, at);
         }
-        if is_aggregate(name) && !(is_function(name) && function.filter.is_none()) {
+        if ranks_hypothetically || is_aggregate(name) && !(is_function(name) && function.filter.is_none()) {
             return self.bind_aggregate(name, function, at);
         }
         if super::window::is_window_function(name) {
             let message = format!("window function {name} requires an OVER clause");
             return Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, message));
         }
-        if matches!(name, "unnest" | "generate_series") {
+        if is_set_returning(name) {
             refuse_set_in(at)?;
             return set_returning(name, self.plain_arguments(name, function, at)?);
         }
@@ -148,7 +151,14 @@ impl Binder<'_> {
         for arg in &list.args {
             match arg {
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(expr)) => {
-                    bound.args.push(self.bind_at(expr, at)?);
+                    let row = match expr {
+                        ast::Expr::Identifier(ident) if takes_rows(name) => self.row_as_json(ident, at.env)?,
+                        _ => None,
+                    };
+                    bound.args.push(match row {
+                        Some(row) => row,
+                        None => self.bind_at(expr, at)?,
+                    });
                 }
                 ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Wildcard) if list.args.len() == 1 => bound.star = true,
                 _ => return Err(PgError::unsupported(format!("this argument of {name}"))),
@@ -235,6 +245,9 @@ impl Binder<'_> {
         if arguments.distinct || arguments.star || !arguments.order_by.is_empty() {
             return Err(PgError::new(SqlState::SYNTAX_ERROR, "cannot use DISTINCT or ORDER BY with WITHIN GROUP"));
         }
+        if is_hypothetical(name) {
+            return self.hypothetical(name, function, arguments.args, inside);
+        }
         let [item] = function.within_group.as_slice() else { return Err(undefined()) };
         let value = ordered_set_value(name, self.bind_at(&item.expr, inside)?)?;
         let fraction = match (name, <[TypedExpr; 1]>::try_from(arguments.args)) {
@@ -245,6 +258,39 @@ impl Binder<'_> {
         let sort = sort_key(value.clone(), &item.options)?;
         let filter = self.bind_filter(function, inside)?;
         resolve_ordered_set(name, fraction, value, sort, filter)
+    }
+
+    /// `name(value, ..) WITHIN GROUP (ORDER BY expr, ..)`, as many values as expressions.
+    fn hypothetical(
+        &self,
+        name: &str,
+        function: &ast::Function,
+        arguments: Vec<TypedExpr>,
+        inside: At,
+    ) -> Result<TypedExpr, PgError> {
+        if arguments.len() != function.within_group.len() {
+            let message = format!("function {name} does not exist");
+            let (wanted, given) = (function.within_group.len(), arguments.len());
+            let hint = format!(
+                "To use the hypothetical-set aggregate {name}, the number of hypothetical direct arguments (here {given}) \
+                 must match the number of ordering columns (here {wanted})."
+            );
+            return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message).with_hint(hint));
+        }
+        let (mut row, mut order) = (Vec::new(), Vec::new());
+        for (argument, item) in arguments.into_iter().zip(&function.within_group) {
+            let value = self.bind_at(&item.expr, inside)?;
+            let sql_type = common_type("WITHIN GROUP", &[&value, &argument])?;
+            let argument = equality_key(cast(argument, &sql_type, -1, CastContext::Implicit)?);
+            let Some(argument) = constant(&argument)? else {
+                return Err(PgError::unsupported(format!("a value of {name} WITHIN GROUP that is not a constant")));
+            };
+            row.push(Expr::Literal(argument, None));
+            let value = TypedExpr { typmod: -1, ..cast(value, &sql_type, -1, CastContext::Implicit)? };
+            order.push(sort_key(value, &item.options)?);
+        }
+        let filter = self.bind_filter(function, inside)?;
+        resolve_hypothetical(name, row, order, filter)
     }
 
     /// The arguments of a call that takes nothing else.

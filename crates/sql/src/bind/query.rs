@@ -345,7 +345,11 @@ impl Binder<'_> {
                 let plan = self.first_with_ties(plan, keys.clone(), tail.skip, fetch)?;
                 Ok(sort(narrowed(plan, kept)?, keys))
             }
-            fetch => Ok(limit(sort(plan, keys), tail.skip, fetch)),
+            None if tail.skip.is_none() => Ok(sort(plan, keys)),
+            fetch => {
+                let keys = definite(&plan, keys);
+                Ok(limit(sort(plan, keys), tail.skip, fetch))
+            }
         }
     }
 
@@ -591,6 +595,15 @@ pub(crate) fn sort_key(typed: TypedExpr, options: &ast::OrderByOptions) -> Resul
         return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
     }
     Ok(SortExpr::new(equality_key(typed), ascending, options.nulls_first.unwrap_or(!ascending)))
+}
+
+/// An order of `plan`'s rows that says also which of those that tie come first, by all columns: of what is cut from them a
+/// view and its query keep the same. Without any order rows are cut as they come.
+pub(crate) fn definite(plan: &LogicalPlan, keys: Vec<SortExpr>) -> Vec<SortExpr> {
+    match keys.is_empty() {
+        true => keys,
+        false => super::window::ties::extended(keys, &[], &plan.schema().columns()),
+    }
 }
 
 /// `plan`, and what its rows are sorted by where its last steps tell. Those columns are among the plan's then.

@@ -219,6 +219,28 @@ impl Binder<'_> {
         Ok(None)
     }
 
+    /// The row of the relation that `ident` names, as JSON; None if it names a column, or nothing.
+    ///
+    /// Errors: `0A000` where the row may be missing, as of an outer join: nothing tells it from one of NULLs.
+    pub(crate) fn row_as_json(&self, ident: &Ident, env: &Env) -> Result<Option<TypedExpr>, PgError> {
+        let name = fold(ident);
+        let known = env.scopes().any(|scope| scope.relation_named(None, &name).is_some());
+        if !known || self.find_column(ident, env)?.is_some() {
+            return Ok(None);
+        }
+        let (depth, relation) = self.resolve_relation(std::slice::from_ref(ident), env)?;
+        let alone = env.scopes().nth(depth).is_some_and(|scope| scope.relations.len() == 1);
+        if !alone && relation.columns.iter().all(|column| column.nullable) {
+            let what = format!("the row \"{name}\" of a join as a value");
+            return Err(self.at(PgError::unsupported(what), ident.span));
+        }
+        let fields = relation.columns.iter().map(|column| {
+            let value = self.reference(column, depth, ident.span);
+            (column.name.clone(), value)
+        });
+        Ok(Some(crate::functions::whole_row(fields.collect())))
+    }
+
     /// The column an unqualified name means. Errors: `42703`, `42702`.
     pub(crate) fn resolve_column(&self, ident: &Ident, env: &Env) -> Result<TypedExpr, PgError> {
         if let Some(found) = self.find_column(ident, env)? {

@@ -14,7 +14,7 @@ use super::aggregate::{holds_aggregate, holds_window};
 use super::build::{internal, project};
 use super::expr::{At, Clause, Inside, column_name, span_of};
 use super::grouping::{GroupBy, expand};
-use super::query::{Output, OutputColumn, Tail, narrowed, sort_key};
+use super::query::{Output, OutputColumn, Tail, definite, narrowed, sort_key};
 use super::scope::{Env, Scope, fold};
 use crate::cast::{CastContext, cast};
 use crate::operators::equality_key;
@@ -318,12 +318,10 @@ impl Binder<'_> {
                 new
             }
         });
-        if !order.is_empty() {
-            sorted.extend(missing.iter().map(|key| key.clone().sort(true, false)));
-        }
+        sorted.extend(missing.iter().map(|key| key.clone().sort(true, false)));
         leading.extend(missing);
         let select = super::build::columns(&plan);
-        let sorted = (!order.is_empty()).then_some(sorted);
+        let sorted = Some(definite(&plan, sorted));
         let node = DistinctOn::try_new(leading, select, sorted, Arc::new(plan)).map_err(internal)?;
         Ok(LogicalPlan::Distinct(Distinct::On(node)))
     }

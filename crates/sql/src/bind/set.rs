@@ -181,7 +181,7 @@ impl Binder<'_> {
         let (copies, copies_name) = self.named(gen_series_udf().call(vec![lit(1i64), copies, lit(1i64)]));
         let wanted: Vec<Expr> = columns.iter().map(|column| column.typed.expr.clone()).collect();
         let plan = project(plan, wanted.iter().cloned().chain([copies]).collect())?;
-        Ok(Output { plan: project(unnest(plan, copies_name)?, wanted)?, columns })
+        Ok(Output { plan: project(unnest(plan, vec![copies_name])?, wanted)?, columns })
     }
 }
 

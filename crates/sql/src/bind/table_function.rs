@@ -1,10 +1,9 @@
-//! Functions in FROM: TUMBLE, HOP, CUMULATE and SESSION over a relation, generate_series, unnest, and any scalar function
-//! as one row.
+//! Functions in FROM: TUMBLE, HOP, CUMULATE and SESSION over a relation, those that return sets ([`rows`]), and any scalar
+//! function as one row.
 //!
 //! A function's arguments may read the items before it, without LATERAL being said.
 
 use datafusion::common::{Column, ScalarValue, UnnestOptions};
-use datafusion::functions_nested::range::gen_series_udf;
 use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF, Unnest, lit};
 use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
@@ -17,12 +16,16 @@ use super::from::{Item, name_text};
 use super::function::constant;
 use super::query::{Output, OutputColumn};
 use super::scope::{Env, Scope, ScopeColumn, fold};
-use crate::cast::{CastContext, cast, common_type};
+use crate::cast::{CastContext, cast};
+use crate::functions::set_returning::{SetColumn, is_set_returning, resolve_set};
+use crate::parse::ROWS_FROM;
 use crate::typed::TypedExpr;
 
+mod rows;
 mod session;
 pub(crate) mod window_udf;
 
+use rows::{RowsCall, listed_calls, returns_record};
 use window_udf::{WindowFunction, WindowPart};
 
 /// The table functions whose windows depend on a row's time alone.
@@ -61,9 +64,6 @@ impl Binder<'_> {
         alias: Option<&ast::TableAlias>,
         env: &Env,
     ) -> Result<Item, PgError> {
-        if with_ordinality {
-            return Err(PgError::unsupported("WITH ORDINALITY"));
-        }
         let text = name_text(name);
         let function = text.strip_prefix("pg_catalog.").unwrap_or(&text).to_string();
         let args = positional(args, &function)?;
@@ -72,10 +72,9 @@ impl Binder<'_> {
             "hop" => self.bind_window(&args, alias, env, Windows::Hop),
             "cumulate" => self.bind_window(&args, alias, env, Windows::Cumulate),
             "session" => self.bind_session(&args, alias, env),
-            "generate_series" => self.bind_generate_series(&args, alias, env),
-            "unnest" => {
-                let exprs: Vec<ast::Expr> = args.into_iter().cloned().collect();
-                self.bind_unnest(&exprs, false, alias, env)
+            ROWS_FROM => self.bind_rows(&listed_calls(&args)?, with_ordinality, alias, env),
+            name if with_ordinality || is_set_returning(name) || returns_record(name) => {
+                self.bind_rows(&[RowsCall { function, args }], with_ordinality, alias, env)
             }
             _ => {
                 let mut bound = Vec::new();
@@ -92,84 +91,58 @@ impl Binder<'_> {
         }
     }
 
-    /// `unnest(array)` in FROM.
+    /// `UNNEST(array, ..)` in FROM.
     pub(crate) fn bind_unnest(
         &self,
-        exprs: &[ast::Expr],
+        arrays: &[ast::Expr],
         with_ordinality: bool,
         alias: Option<&ast::TableAlias>,
         env: &Env,
     ) -> Result<Item, PgError> {
-        if with_ordinality {
-            return Err(PgError::unsupported("WITH ORDINALITY"));
-        }
-        let [expr] = exprs else { return Err(PgError::unsupported("unnest of several arrays")) };
-        let typed = self.bind_expr(expr, env, Clause::FromFunction)?;
-        let SqlType::Array(element) = typed.sql_type.clone() else {
-            let message = format!("function unnest({}) does not exist", typed.sql_type.sql_name());
-            return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
-        };
-        let plan = self.unnested(typed.expr)?;
-        let typed = TypedExpr { expr: plan.1, sql_type: *element, typmod: typed.typmod };
-        self.function_item(plan.0, typed, "unnest", alias)
+        let call = RowsCall { function: "unnest".to_string(), args: arrays.iter().collect() };
+        self.bind_rows(&[call], with_ordinality, alias, env)
     }
 
-    /// Makes rows of the set-returning calls in `exprs`, which read `plan`, and columns of the calls.
+    /// Makes rows of the set-returning calls in `exprs`, which read `plan`, and columns of the calls. Calls run side by
+    /// side, the arguments of others before them.
     pub(crate) fn unnest_calls(&self, plan: LogicalPlan, exprs: &mut [&mut Expr]) -> Result<LogicalPlan, PgError> {
         let is_call = |expr: &Expr| matches!(expr, Expr::Unnest(_));
-        let mut calls: Vec<Expr> = Vec::new();
-        for expr in exprs.iter() {
-            if any_expr(expr, |expr| matches!(expr, Expr::Case(_)) && any_expr(expr, is_call)) {
-                let message = "set-returning functions are not allowed in CASE";
-                return Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
-            }
-            any_expr(expr, |expr| {
-                if is_call(expr) && !calls.contains(expr) {
-                    calls.push(expr.clone());
+        let mut plan = plan;
+        loop {
+            let mut calls: Vec<Expr> = Vec::new();
+            for expr in exprs.iter() {
+                if any_expr(expr, |expr| matches!(expr, Expr::Case(_)) && any_expr(expr, is_call)) {
+                    let message = "set-returning functions are not allowed in CASE";
+                    return Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, message));
                 }
-                false
-            });
+                any_expr(expr, |expr| {
+                    if let Expr::Unnest(list) = expr
+                        && !any_expr(&list.expr, is_call)
+                        && !calls.contains(expr)
+                    {
+                        calls.push(expr.clone());
+                    }
+                    false
+                });
+            }
+            if calls.is_empty() {
+                return Ok(plan);
+            }
+            let (mut lists, mut columns) = (Vec::new(), Vec::new());
+            for call in &calls {
+                let Expr::Unnest(list) = call else { return Err(PgError::internal("a call that returns no set")) };
+                let (list, column) = self.named(list.expr.as_ref().clone());
+                lists.push(list);
+                columns.push(column);
+            }
+            plan = unnest(extend(plan, lists)?, columns.clone())?;
+            for expr in exprs.iter_mut() {
+                let found = |expr: &Expr| {
+                    calls.iter().position(|call| call == expr).map(|index| Expr::Column(columns[index].clone()))
+                };
+                **expr = replace(std::mem::take(&mut **expr), found)?;
+            }
         }
-        let call = match calls.as_slice() {
-            [] => return Ok(plan),
-            [call] => call,
-            _ => return Err(PgError::unsupported("more than one set-returning function in a SELECT list")),
-        };
-        let Expr::Unnest(list) = call else { return Err(PgError::internal("a call that returns no set")) };
-        let (list, column) = self.named(list.expr.as_ref().clone());
-        let plan = unnest(extend(plan, vec![list])?, column.clone())?;
-        for expr in exprs.iter_mut() {
-            let found = |expr: &Expr| (expr == call).then(|| Expr::Column(column.clone()));
-            **expr = replace(std::mem::take(&mut **expr), found)?;
-        }
-        Ok(plan)
-    }
-
-    fn bind_generate_series(
-        &self,
-        args: &[&ast::Expr],
-        alias: Option<&ast::TableAlias>,
-        env: &Env,
-    ) -> Result<Item, PgError> {
-        let mut bound = Vec::new();
-        for arg in args {
-            bound.push(self.bind_expr(arg, env, Clause::FromFunction)?);
-        }
-        let (list, element) = series(bound)?;
-        let (plan, column) = self.unnested(list)?;
-        let (expr, column) =
-            self.named(cast(TypedExpr::new(column, SqlType::Int8), &element, -1, CastContext::Explicit)?.expr);
-        let typed = TypedExpr::new(Expr::Column(column), element);
-        self.function_item(project(plan, vec![expr])?, typed, "generate_series", alias)
-    }
-
-    /// One row an element of `list`, and the column that holds it.
-    fn unnested(&self, list: Expr) -> Result<(LogicalPlan, Expr), PgError> {
-        let mut list = list;
-        let plan = self.resolve_subqueries(one_row(), &mut [&mut list])?;
-        let (expr, column) = self.named(list);
-        let plan = unnest(project(plan, vec![expr])?, column.clone())?;
-        Ok((plan, Expr::Column(column)))
     }
 
     /// A function's rows as a relation: it and its one column take the alias's name.
@@ -245,14 +218,14 @@ impl Binder<'_> {
             }
             Windows::Hop => {
                 let (starts, column) = self.named(part(WindowPart::HopStarts, time.expr, slide));
-                let plan = unnest(extend(plan, vec![starts])?, column.clone())?;
+                let plan = unnest(extend(plan, vec![starts])?, vec![column.clone()])?;
                 let start = Expr::Column(column);
                 (plan, start.clone(), part(WindowPart::End, start, slide))
             }
             Windows::Cumulate => {
                 let (start, start_column) = self.named(part(WindowPart::TumbleStart, time.expr.clone(), size));
                 let (ends, column) = self.named(part(WindowPart::CumulateEnds, time.expr, slide));
-                let plan = unnest(extend(plan, vec![start, ends])?, column.clone())?;
+                let plan = unnest(extend(plan, vec![start, ends])?, vec![column.clone()])?;
                 (plan, Expr::Column(start_column), Expr::Column(column))
             }
         };
@@ -360,58 +333,25 @@ fn mixed(function: &str, time: &SqlType, wanted: &str, given: &SqlType) -> PgErr
     PgError::new(SqlState::DATATYPE_MISMATCH, message)
 }
 
-/// The list that `generate_series(start, stop [, step])` runs through, of bigint, and the type of its elements in SQL.
-pub(crate) fn series(args: Vec<TypedExpr>) -> Result<(Expr, SqlType), PgError> {
-    if !(2..=3).contains(&args.len()) {
-        return Err(PgError::new(
-            SqlState::UNDEFINED_FUNCTION,
-            format!("function generate_series with {} arguments does not exist", args.len()),
-        ));
-    }
-    let inputs: Vec<&TypedExpr> = args.iter().collect();
-    let element = match common_type("generate_series", &inputs)? {
-        SqlType::Int2 | SqlType::Int4 => SqlType::Int4,
-        SqlType::Int8 => SqlType::Int8,
-        other => return Err(PgError::unsupported(format!("generate_series of type {}", other.sql_name()))),
-    };
-    let mut exprs = Vec::new();
-    for arg in args {
-        exprs.push(cast(arg, &SqlType::Int8, -1, CastContext::Implicit)?.expr);
-    }
-    match exprs.get(2) {
-        None => exprs.push(lit(1i64)),
-        Some(step) => {
-            if matches!(constant(step)?, Some(ScalarValue::Int64(Some(0)))) {
-                return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, "step size cannot equal zero"));
-            }
-        }
-    }
-    Ok((gen_series_udf().call(exprs), element))
-}
-
 /// A set-returning call among other expressions: `Expr::Unnest` until [`Binder::unnest_calls`] makes rows of it.
-pub(crate) fn set_returning(name: &str, mut args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
-    let rows = |list: Expr| Expr::Unnest(datafusion::logical_expr::expr::Unnest::new(list));
-    if name == "generate_series" {
-        let (list, element) = series(args)?;
-        return cast(TypedExpr::new(rows(list), SqlType::Int8), &element, -1, CastContext::Explicit);
-    }
-    match (args.pop(), args.is_empty()) {
-        (Some(TypedExpr { expr, sql_type: SqlType::Array(element), typmod }), true) => {
-            Ok(TypedExpr { expr: rows(expr), sql_type: *element, typmod })
+pub(crate) fn set_returning(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
+    let types: Vec<String> = args.iter().map(|arg| arg.sql_type.sql_name()).collect();
+    let [column] = <[SetColumn; 1]>::try_from(resolve_set(name, args)?.columns).map_err(|_| match name {
+        "unnest" => {
+            let message = format!("function unnest({}) does not exist", types.join(", "));
+            PgError::new(SqlState::UNDEFINED_FUNCTION, message)
         }
-        (Some(other), true) => {
-            let message = format!("function unnest({}) does not exist", other.sql_type.sql_name());
-            Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message))
-        }
-        _ => Err(PgError::unsupported("unnest of several arrays")),
-    }
+        _ => PgError::unsupported(format!("{name} in a SELECT list")).with_hint("Call it in FROM."),
+    })?;
+    let expr = Expr::Unnest(datafusion::logical_expr::expr::Unnest::new(column.list));
+    Ok(TypedExpr { expr, sql_type: column.element, typmod: column.typmod })
 }
 
-/// One row an element of the list in `column`, which becomes the element. No row for NULL or an empty list.
-pub(crate) fn unnest(plan: LogicalPlan, column: Column) -> Result<LogicalPlan, PgError> {
+/// One row an element of the longest of the lists in `columns`, which become their elements, and NULL after the last. No
+/// row where all are NULL or empty.
+pub(crate) fn unnest(plan: LogicalPlan, columns: Vec<Column>) -> Result<LogicalPlan, PgError> {
     let options = UnnestOptions::new().with_preserve_nulls(false);
-    Unnest::try_new(Arc::new(plan), vec![column], options).map(LogicalPlan::Unnest).map_err(internal)
+    Unnest::try_new(Arc::new(plan), columns, options).map(LogicalPlan::Unnest).map_err(internal)
 }
 
 /// The arguments of a call in FROM, which has no use for names or `*`.

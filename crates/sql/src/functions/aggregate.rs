@@ -8,8 +8,11 @@
 
 mod collected;
 mod extreme;
+mod hypothetical;
+mod json;
 mod linear;
 mod ordered_set;
+mod regression;
 mod whole;
 
 use std::any::Any;
@@ -125,6 +128,14 @@ impl Aggregate {
         }
     }
 
+    fn moving(&self, shape: Shape) -> Result<Box<dyn Accumulator>, PgError> {
+        if !shape.distinct && linear::is_linear(self.name) {
+            return linear::Moving::boxed(self.name, &shape);
+        }
+        let fresh = FreshState { name: self.name, make: self.make, shape };
+        Ok(Box::new(MovingFrame { fresh, rows: None }))
+    }
+
     fn shape(&self, arguments: &AccumulatorArgs) -> Shape {
         let order = arguments
             .order_bys
@@ -157,11 +168,15 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn is_nullable(&self) -> bool {
-        self.name != "count"
+        !matches!(self.name, "count" | "regr_count") && !hypothetical::is_hypothetical(self.name)
     }
 
     fn default_value(&self, data_type: &DataType) -> DataFusionResult<ScalarValue> {
-        if self.name == "count" { Ok(ScalarValue::Int64(Some(0))) } else { ScalarValue::try_from(data_type) }
+        match self.name {
+            "count" | "regr_count" => Ok(ScalarValue::Int64(Some(0))),
+            name if hypothetical::is_hypothetical(name) => Ok(hypothetical::of_nothing(name)),
+            _ => ScalarValue::try_from(data_type),
+        }
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
@@ -200,12 +215,30 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs) -> DataFusionResult<Box<dyn Accumulator>> {
-        let shape = self.shape(&arguments);
-        if !shape.distinct && linear::is_linear(self.name) {
-            return linear::Moving::boxed(self.name, &shape).map_err(external);
-        }
-        let fresh = FreshState { name: self.name, make: self.make, shape };
-        Ok(Box::new(MovingFrame { fresh, rows: None }))
+        self.moving(self.shape(&arguments)).map_err(external)
+    }
+}
+
+/// An aggregate of rows that come and go, for whoever finds the frames himself.
+pub(crate) struct MovingAggregate {
+    aggregate: Aggregate,
+    shape: Shape,
+}
+
+impl MovingAggregate {
+    /// The aggregate `name` over arguments of these types; rows come in the order of the frame.
+    pub(crate) fn new(name: &str, arguments: Vec<DataType>) -> Result<MovingAggregate, PgError> {
+        let aggregate = aggregates().into_iter().find(|aggregate| aggregate.name == name);
+        let aggregate = aggregate.ok_or_else(|| PgError::internal(format!("there is no aggregate {name}")))?;
+        Ok(MovingAggregate {
+            aggregate,
+            shape: Shape { arguments, order: Vec::new(), distinct: false, in_frame: true },
+        })
+    }
+
+    /// One without rows yet. Rows leave it in the order in which they came.
+    pub(crate) fn accumulator(&self) -> Result<Box<dyn Accumulator>, PgError> {
+        self.aggregate.moving(self.shape.clone())
     }
 }
 
@@ -462,12 +495,29 @@ fn aggregates() -> Vec<Aggregate> {
         whole("bit_xor", 1, false),
         linear("bool_and"),
         linear("bool_or"),
+        whole("corr", 2, false),
         linear("count"),
+        whole("covar_pop", 2, false),
+        whole("covar_samp", 2, false),
+        whole("json_agg", 1, true),
+        whole(json::OF_ROWS, 1, true),
+        whole("json_object_agg", 2, true),
+        whole("jsonb_agg", 1, true),
+        whole("jsonb_object_agg", 2, true),
         extreme("max"),
         extreme("min"),
         whole("mode", 1, true),
         whole("percentile_cont", 2, true),
         whole("percentile_disc", 2, true),
+        whole("regr_avgx", 2, false),
+        whole("regr_avgy", 2, false),
+        whole("regr_count", 2, false),
+        whole("regr_intercept", 2, false),
+        whole("regr_r2", 2, false),
+        whole("regr_slope", 2, false),
+        whole("regr_sxx", 2, false),
+        whole("regr_sxy", 2, false),
+        whole("regr_syy", 2, false),
         Aggregate {
             name: "single_value",
             signature: Signature::any(1, Volatility::Immutable),
@@ -498,7 +548,8 @@ fn is_integer(arguments: &[DataType]) -> bool {
     matches!(arguments, [DataType::Int16 | DataType::Int32 | DataType::Int64])
 }
 
-pub(crate) use ordered_set::{is_ordered_set, ordered_set_value, resolve_ordered_set};
+pub(crate) use hypothetical::is_hypothetical;
+pub(crate) use ordered_set::{is_ordered_set, ordered_set_value, resolve_hypothetical, resolve_ordered_set};
 
 static AGGREGATES: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock::new(|| {
     aggregates()
@@ -506,6 +557,11 @@ static AGGREGATES: LazyLock<HashMap<&'static str, Arc<AggregateUDF>>> = LazyLock
         .map(|aggregate| (aggregate.name, Arc::new(AggregateUDF::new_from_impl(aggregate))))
         .collect()
 });
+
+/// Aggregates of which the order of their rows shows in the answer: what ORDER BY in their call is for.
+pub(crate) fn keeps_order(name: &str) -> bool {
+    matches!(name, "array_agg" | "string_agg") || json::is_json(name)
+}
 
 /// The aggregate `udf` as it is over a window: where the order of rows matters, they come in it.
 pub(crate) fn over_window(udf: &Arc<AggregateUDF>) -> Arc<AggregateUDF> {
@@ -522,11 +578,17 @@ pub(crate) fn over_window(udf: &Arc<AggregateUDF>) -> Arc<AggregateUDF> {
 /// Other names of the same aggregates.
 fn canonical(name: &str) -> &str {
     match name {
+        "approx_count_distinct" => "count",
         "every" => "bool_and",
         "stddev" => "stddev_samp",
         "variance" => "var_samp",
         name => name,
     }
+}
+
+/// The name of an aggregate as it is known for good.
+pub(crate) fn static_name(name: &str) -> Option<&'static str> {
+    AGGREGATES.get_key_value(name).map(|(name, _)| *name)
 }
 
 /// Whether any aggregate has that name.
@@ -536,7 +598,7 @@ pub(crate) fn is_aggregate(name: &str) -> bool {
 
 /// The names of all aggregates.
 pub(crate) fn names() -> Vec<&'static str> {
-    AGGREGATES.keys().copied().chain(["every", "stddev", "variance"]).collect()
+    AGGREGATES.keys().copied().chain(["approx_count_distinct", "every", "stddev", "variance"]).collect()
 }
 
 fn undefined(name: &str, arguments: &[TypedExpr]) -> PgError {
@@ -556,20 +618,32 @@ pub(crate) fn resolve_aggregate(
     order_by: Vec<SortExpr>,
 ) -> Result<TypedExpr, PgError> {
     let udf = AGGREGATES.get(canonical(name)).ok_or_else(|| undefined(name, &arguments))?;
+    // Rows stand on lines of their own.
+    let of_rows = name == "json_agg" && arguments.first().is_some_and(|row| super::is_whole_row(&row.expr));
+    let (name, udf) = match AGGREGATES.get(json::OF_ROWS) {
+        Some(udf) if of_rows => (json::OF_ROWS, udf),
+        _ => (name, udf),
+    };
+    // Exact is close enough, and costs a change no more than a sketch would.
+    let distinct = distinct || name == "approx_count_distinct";
     let name = canonical(name);
     let (arguments, result) = typed_arguments(name, arguments)?;
+    if distinct && let Some(json) = arguments.iter().find(|argument| argument.sql_type == SqlType::Json) {
+        let message = format!("could not identify an equality operator for type {}", json.sql_type.sql_name());
+        return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
+    }
     // Doubles change nothing for these, and for others equal values count once however they are written.
     let distinct = distinct && !matches!(name, "min" | "max" | "bool_and" | "bool_or" | "single_value");
     let keyed = distinct
         && match name {
             "count" => true,
             "sum" | "avg" => result != SqlType::Interval,
-            name => Spread::named(name).is_some(),
+            name => Spread::named(name).is_some() || regression::is_regression(name),
         };
     let expressions =
         arguments.into_iter().map(|argument| if keyed { equality_key(argument) } else { argument.expr }).collect();
     // Order matters only to what keeps it.
-    let order_by = if matches!(name, "array_agg" | "string_agg") { order_by } else { Vec::new() };
+    let order_by = if keeps_order(name) { order_by } else { Vec::new() };
     let call = AggregateFunction::new_udf(Arc::clone(udf), expressions, distinct, filter.map(Box::new), order_by, None);
     Ok(TypedExpr::new(Expr::AggregateFunction(call), result))
 }
@@ -579,7 +653,9 @@ fn typed_arguments(name: &str, arguments: Vec<TypedExpr>) -> Result<(Vec<TypedEx
     use SqlType::*;
     let refused = undefined(name, &arguments);
     let implicit = |argument: TypedExpr, to: &SqlType| cast(argument, to, -1, CastContext::Implicit);
-    let wanted = if name == "string_agg" { 2 } else { 1 };
+    let of_two =
+        matches!(name, "string_agg" | "json_object_agg" | "jsonb_object_agg") || regression::is_regression(name);
+    let wanted = if of_two { 2 } else { 1 };
     if name == "count" && arguments.is_empty() {
         return Ok((vec![TypedExpr::new(lit(1i64), Int8)], Int8));
     }
@@ -649,6 +725,24 @@ fn typed_arguments(name: &str, arguments: Vec<TypedExpr>) -> Result<(Vec<TypedEx
             }
             let result = Array(Box::new(argument.sql_type.clone()));
             Ok((vec![argument], result))
+        }
+        name if json::is_json(name) => {
+            let mut values = Vec::new();
+            for value in std::iter::once(argument).chain(arguments) {
+                values.push(if value.is_unknown() { implicit(value, &Text)? } else { value });
+            }
+            if let (2, Json | Jsonb | Array(_)) = (wanted, &values[0].sql_type) {
+                let message = "key value must be scalar, not array, composite, or json";
+                return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+            }
+            Ok((values, if name.starts_with("jsonb") { Jsonb } else { Json }))
+        }
+        name if regression::is_regression(name) => {
+            let mut values = Vec::new();
+            for value in std::iter::once(argument).chain(arguments) {
+                values.push(implicit(value, &Float8).map_err(|_| refused.clone())?);
+            }
+            Ok((values, if name == "regr_count" { Int8 } else { Float8 }))
         }
         "string_agg" => {
             let Some(separator) = arguments.next() else { return Err(refused) };

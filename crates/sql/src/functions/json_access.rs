@@ -129,12 +129,3 @@ pub(crate) fn array_length(call: &Call) -> Result<ArrayRef, PgError> {
         )),
     })
 }
-
-/// Any text as a JSON string.
-pub(crate) fn quote(call: &Call) -> Result<ArrayRef, PgError> {
-    let values = call.text(0);
-    call.map_text(|row, out| {
-        json::push_quoted(values.get(row), out);
-        Ok(())
-    })
-}

@@ -754,17 +754,58 @@ pub(crate) fn regexp_match(call: &Call) -> Result<ArrayRef, PgError> {
     Ok(Arc::new(builder.finish()))
 }
 
-/// regexp_split_to_array(text, pattern).
+/// regexp_matches(text, pattern [, flags]): the groups of each match, or the match, as a list of lists. Without the flag g
+/// only of the first.
+pub(crate) fn regexp_matches(call: &Call) -> Result<ArrayRef, PgError> {
+    let (values, patterns) = (call.text(0), call.text(1));
+    let flags = (call.argument_count() == 3).then(|| call.text(2));
+    let mut cache = Cache::new();
+    let mut builder = ListBuilder::new(ListBuilder::new(StringBuilder::new()));
+    for row in 0..call.rows() {
+        if !call.is_valid(row) {
+            builder.append(false);
+            continue;
+        }
+        let flags = flags.map_or("", |flags| flags.get(row));
+        let key = format!("{flags}/{}", patterns.get(row));
+        let regex = cache.get(&key, |_| regex(patterns.get(row), flags))?;
+        let first = (regex.captures_len() > 1) as usize;
+        let count = if flags.contains('g') { usize::MAX } else { 1 };
+        for found in regex.captures_iter(values.get(row)).take(count) {
+            let groups = builder.values();
+            for group in first..regex.captures_len() {
+                groups.values().append_option(found.get(group).map(|group| group.as_str()));
+            }
+            groups.append(true);
+        }
+        builder.append(true);
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+/// regexp_split_to_array(text, pattern [, flags]). Matches of nothing at an end or right behind another match do not split.
 pub(crate) fn regexp_split_to_array(call: &Call) -> Result<ArrayRef, PgError> {
     let (values, patterns) = (call.text(0), call.text(1));
+    let flags = (call.argument_count() == 3).then(|| call.text(2));
     let mut cache = Cache::new();
     let mut builder = ListBuilder::new(StringBuilder::new());
     for row in 0..call.rows() {
         if call.is_valid(row) {
-            let regex = cache.get(patterns.get(row), |pattern| regex(pattern, ""))?;
-            for part in regex.split(values.get(row)) {
-                builder.values().append_value(part);
+            let (text, flags) = (values.get(row), flags.map_or("", |flags| flags.get(row)));
+            if flags.contains('g') {
+                return Err(invalid("regexp_split_to_array() does not support the \"global\" option"));
             }
+            let key = format!("{flags}/{}", patterns.get(row));
+            let regex = cache.get(&key, |_| regex(patterns.get(row), flags))?;
+            let mut start = 0;
+            for found in regex.find_iter(text) {
+                if found.is_empty() && (found.start() == start || found.end() == text.len()) {
+                    continue;
+                }
+                builder.values().append_value(&text[start..found.start()]);
+                start = found.end();
+            }
+            builder.values().append_value(&text[start..]);
         }
         builder.append(call.is_valid(row));
     }

@@ -11,7 +11,7 @@ use super::is_word;
 const FUNCTIONS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
 
 /// Takes the standard's decoration of [`FUNCTIONS`] out of `tokens`.
-pub(crate) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let is_window = |token: &TokenWithSpan| FUNCTIONS.iter().any(|function| is_word(&token.token, function));
     if !tokens.iter().any(is_window) {
         return tokens;

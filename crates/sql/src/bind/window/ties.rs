@@ -16,9 +16,11 @@ use datafusion::logical_expr::{
 };
 
 use super::frame_value::{FrameValue, Which};
+use super::own_frame;
 use crate::bind::Binder;
 use crate::bind::build::columns_in;
 use crate::bind::scope::Scope;
+use crate::functions::keeps_order;
 
 /// Columns that tell rows apart.
 pub(super) struct Ties {
@@ -83,7 +85,9 @@ pub(super) fn definite(call: WindowFunction, ties: &[Column]) -> Definite {
     let name = call.fun.name().to_lowercase();
     let is_aggregate = matches!(call.fun, WindowFunctionDefinition::AggregateUDF(_));
     match name.as_str() {
-        "row_number" | "ntile" | "lag" | "lead" => by_position(call, ties, WindowFrame::new(Some(true))),
+        "row_number" | "ntile" | "lag" | "lead" | "lag_by" | "lead_by" | own_frame::NAME => {
+            by_position(call, ties, WindowFrame::new(Some(true)))
+        }
         "rank" | "dense_rank" | "percent_rank" | "cume_dist" => by_peers(call),
         "first_value" | "last_value" | "nth_value" if !is_aggregate => value_of_frame(call, &name, ties),
         _ => aggregate(call, &name, ties),
@@ -118,8 +122,7 @@ fn ends_at_last(frame: &WindowFrame) -> bool {
 fn aggregate(mut call: WindowFunction, name: &str, ties: &[Column]) -> Definite {
     let frame = &call.params.window_frame;
     let is_whole = starts_at_first(frame) && ends_at_last(frame);
-    let keeps_order = matches!(name, "array_agg" | "string_agg");
-    match (is_whole, keeps_order) {
+    match (is_whole, keeps_order(name)) {
         (true, true) => by_position(call, ties, whole()),
         (true, false) => {
             call.params.order_by = Vec::new();

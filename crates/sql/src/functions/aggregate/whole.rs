@@ -1,5 +1,5 @@
 //! What [`Collected`](super::collected::Collected) rows of one group come to, where it is one value: bit_and and its kin,
-//! variances of numeric and double, mode and the percentiles.
+//! variances of numeric and double, mode and the percentiles, and what the files beside this one know.
 //!
 //! Rows come sorted, so that the answer does not depend on how they came, not even in a double's last bit.
 
@@ -13,7 +13,7 @@ use repr::text::interval::Interval;
 use repr::{PgError, SqlState};
 
 use super::collected::list;
-use super::{Shape, first};
+use super::{Shape, first, hypothetical, json, regression};
 
 fn internal(error: arrow::error::ArrowError) -> PgError {
     PgError::internal(error.to_string())
@@ -24,6 +24,10 @@ pub(crate) fn result_type(name: &'static str, arguments: &[DataType]) -> Result<
     let value = first(arguments)?.clone();
     Ok(match (name, arguments) {
         ("percentile_cont" | "percentile_disc", [_, DataType::List(_)]) => DataType::new_list(value, true),
+        ("rank" | "dense_rank" | "regr_count", _) => DataType::Int64,
+        ("percent_rank" | "cume_dist", _) => DataType::Float64,
+        _ if regression::is_regression(name) => DataType::Float64,
+        _ if json::is_json(name) => DataType::LargeUtf8,
         _ if Spread::named(name).is_some() => match value {
             DataType::Float32 | DataType::Float64 => DataType::Float64,
             _ => DataType::LargeBinary,
@@ -34,6 +38,12 @@ pub(crate) fn result_type(name: &'static str, arguments: &[DataType]) -> Result<
 
 /// One value from a group's rows: the arguments, then what ORDER BY names.
 pub(crate) fn answer(name: &'static str, shape: &Shape, rows: &[ArrayRef]) -> Result<ArrayRef, PgError> {
+    match name {
+        _ if json::is_json(name) => return json::answer(name, rows),
+        _ if regression::is_regression(name) => return regression::answer(name, rows),
+        _ if hypothetical::is_hypothetical(name) => return hypothetical::answer(name, shape, rows),
+        _ => {}
+    }
     let result = result_type(name, &shape.arguments)?;
     let values = &rows[0];
     let present: Vec<usize> = (0..values.len()).filter(|row| values.is_valid(*row)).collect();
