@@ -546,6 +546,33 @@ async fn subscribe_sends_each_change_as_it_comes_and_can_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_from_the_past_ends_where_it_was_told_to() {
+    let server = Server::start();
+    let client = server.connect().await;
+    let make = "CREATE TABLE t (x int); CREATE MATERIALIZED VIEW v WITH (RETAIN HISTORY FOR '1 hour') AS SELECT x FROM t";
+    client.batch_execute(make).await.expect("a view");
+    let mut moments = Vec::new();
+    for x in 1..=3 {
+        client.batch_execute(&format!("INSERT INTO t VALUES ({x})")).await.expect("a row");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        moments.push(scalar(&client, "SELECT (extract(epoch FROM mz_now()) * 1000)::bigint").await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let follow = async |options: &str, from: &str, to: &str| {
+        let followed = client.simple_query(&format!("SUBSCRIBE v{options} AS OF {from} UP TO {to}")).await;
+        let messages = followed.expect("a subscription that ends");
+        let rows = messages.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(2).map(str::to_owned),
+            _ => None,
+        });
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(follow("", &moments[0], &moments[1]).await, ["1", "2"]);
+    assert_eq!(follow(" WITH (SNAPSHOT = false)", &moments[0], &moments[2]).await, ["2", "3"]);
+    assert_eq!(follow(" WITH (SNAPSHOT = false)", &moments[1], &moments[1]).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_vanishes_ends_its_work() {
     let mut server = Server::start();
     let client = server.connect().await;

@@ -49,7 +49,7 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 
 fn begins_moment(token: &Token) -> bool {
     match token {
-        Token::Number(..) | Token::SingleQuotedString(_) | Token::Placeholder(_) => true,
+        Token::Number(..) | Token::SingleQuotedString(_) => true,
         word => MOMENTS.iter().any(|moment| is_word(word, moment)),
     }
 }
