@@ -22,6 +22,7 @@ pub(crate) mod to_char;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use arrow::array::Array;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
 use datafusion::logical_expr::{Expr, SortExpr, lit};
 use repr::types::TYPES;
@@ -620,7 +621,17 @@ fn quantified(name: &str, element: &TypedExpr, operator: &TypedExpr, array: &Typ
     let arguments = vec![(element.expr, element_type.arrow()), (array.expr.clone(), array.sql_type.arrow())];
     let body = if name == "any" { any } else { all };
     let expr = call_strict(&format!("{operator} {name}"), arguments, DataType::Boolean, body);
-    Ok(TypedExpr::new(expr, SqlType::Bool))
+    let never_empty = matches!(&array.expr, Expr::Literal(datafusion::common::ScalarValue::List(list), _)
+        if list.is_null(0) || list.value_length(0) > 0);
+    if never_empty {
+        return Ok(TypedExpr::new(expr, SqlType::Bool));
+    }
+    // Of no elements at all none is and all are, whatever they are compared with.
+    let arguments = vec![(array.expr.clone(), array.sql_type.arrow())];
+    let is_empty = folded(call_strict("cardinality", arguments, DataType::Int32, cardinality)).eq(lit(0i32));
+    let branches = vec![(Box::new(is_empty), Box::new(lit(name == "all")))];
+    let case = datafusion::logical_expr::expr::Case::new(None, branches, Some(Box::new(expr)));
+    Ok(TypedExpr::new(Expr::Case(case), SqlType::Bool))
 }
 
 fn count_nulls(call: &kernel::Call) -> Result<arrow::array::ArrayRef, PgError> {

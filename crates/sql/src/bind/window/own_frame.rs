@@ -159,7 +159,12 @@ impl PartitionEvaluator for Evaluator {
         });
         match function.computed {
             Computed::Aggregate(name) => {
-                let filter = filter.first().map(|filter| prep_null_mask_filter(filter.as_boolean()));
+                let filter = filter.first().map(|filter| filter.as_boolean());
+                // NULL is not true.
+                let filter = filter.map(|filter| match filter.null_count() {
+                    0 => filter.clone(),
+                    _ => prep_null_mask_filter(filter),
+                });
                 aggregate(name, arguments, filter.as_ref(), stretches, &function.result)
             }
             _ => picked(function.computed, arguments, stretches),
@@ -324,7 +329,8 @@ impl Measured {
         }
         // Back in a falling order is up.
         let down = back != self.descending;
-        let far = |unbounded: bool| if unbounded == is_start { self.present.start } else { self.present.end };
+        // From one infinity all the way to the other all is in range, but for NaN where it lies beyond.
+        let lowest = is_start != self.descending;
         Ok(match (&self.values, offset) {
             (Values::Integers(values), Offset::Count(count)) => {
                 let bound = values[row] + if down { -i128::from(*count) } else { i128::from(*count) };
@@ -336,10 +342,9 @@ impl Measured {
             }
             (Values::Doubles(values), Offset::Double(bits)) => {
                 let distance = f64::from_bits(*bits);
-                let bound = if down { values[row] - distance } else { values[row] + distance };
+                let mut bound = if down { values[row] - distance } else { values[row] + distance };
                 if bound.is_nan() && !values[row].is_nan() {
-                    // From one infinity all the way to the other.
-                    return Ok(far(true));
+                    bound = if lowest { f64::NEG_INFINITY } else { f64::INFINITY };
                 }
                 // NaN is greater than all else, and the zeros are equal.
                 let compare = |left: f64, right: f64| match (left.is_nan(), right.is_nan()) {
@@ -350,9 +355,9 @@ impl Measured {
             }
             (Values::Numerics(values), Offset::Numeric(distance)) => {
                 let distance = Numeric::decode(distance);
-                let bound = if down { values[row].sub(&distance)? } else { values[row].add(&distance)? };
+                let mut bound = if down { values[row].sub(&distance)? } else { values[row].add(&distance)? };
                 if bound.is_nan() && !values[row].is_nan() {
-                    return Ok(far(true));
+                    bound = if lowest { Numeric::NegativeInfinity } else { Numeric::Infinity };
                 }
                 self.search(|at| values[at].cmp(&bound), is_start)
             }
