@@ -19,6 +19,7 @@ mod fold;
 mod group;
 mod join;
 mod map;
+mod recursion;
 mod order_statistic;
 mod reduce;
 mod single_row;
@@ -173,6 +174,10 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 )?;
             }
             Operator::Unnest { input, column } => unnest::check(&plan.nodes[*input], *column)?,
+            Operator::Recursion { inputs, body } => recursion::check(plan, inputs, body, node)?,
+            Operator::Entered { .. } | Operator::Variable => {
+                return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
+            }
             _ => {}
         }
     }
@@ -260,6 +265,19 @@ impl<'scope> Renderer<'_, 'scope> {
                 self.scope.concatenate(inputs)
             }
             Operator::Negate { input } => map::negate(self.collection(*input)?),
+            Operator::Recursion { inputs, body } => {
+                let mut entering = Vec::new();
+                for input in inputs {
+                    entering.push((self.collection(*input)?, plan.nodes[*input].schema.clone()));
+                }
+                let name = format!("Recursion {id}");
+                let (rows, errors) = recursion::render(self.scope, entering, body, &name, plan.on_error)?;
+                self.errors.extend(errors);
+                rows
+            }
+            Operator::Entered { .. } | Operator::Variable => {
+                return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
+            }
             Operator::Arrange { input, .. } => self.collection(*input)?,
             Operator::Join { left, right, null_equal, filter, columns } => {
                 let function = join::JoinFunction::new(plan, id, *left, *right, filter, columns)?;
