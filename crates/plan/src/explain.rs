@@ -16,7 +16,9 @@ use datafusion::logical_expr::{Expr, WindowFunctionDefinition};
 use repr::ObjectId;
 
 use crate::clock::CLOCK;
-use crate::dataflow_plan::{Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, Recursion, SortKey, longest_order};
+use crate::dataflow_plan::{
+    Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, Recursion, SortKey, longest_order,
+};
 use crate::reach::{Reach, reach};
 use crate::share::Fingerprint;
 
@@ -221,7 +223,9 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         Operator::SingleRow { .. } => "one row a group; O(1) a row".to_string(),
         Operator::TemporalFilter { .. } => "rows come and go with the clock".to_string(),
         Operator::Import { .. } => "shared arrangement".to_string(),
-        Operator::Recursion { .. } => "what its operators keep, an iteration each; a change costs what follows from it".to_string(),
+        Operator::Recursion { .. } => {
+            "what its operators keep, an iteration each; a change costs what follows from it".to_string()
+        }
         Operator::Variable => "the result of the iteration before".to_string(),
         Operator::Source { .. }
         | Operator::Entered { .. }

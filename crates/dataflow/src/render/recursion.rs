@@ -55,7 +55,12 @@ type LoopErrors<'inner> = VecCollection<'inner, LoopTime, ErrorRow, Diff>;
 const COPIES_MAX: Diff = 1 << 40;
 
 /// Whether every operator of the body can be built.
-pub(crate) fn check(plan: &DataflowPlan, inputs: &[NodeId], body: &Recursion, node: &Node) -> Result<(), DataflowError> {
+pub(crate) fn check(
+    plan: &DataflowPlan,
+    inputs: &[NodeId],
+    body: &Recursion,
+    node: &Node,
+) -> Result<(), DataflowError> {
     let invalid = |what: &str| Err(DataflowError::InvalidPlan(what.to_owned()));
     let Some(result) = body.nodes.get(body.result) else { return invalid("a loop's result is not a node") };
     if result.schema != node.schema {

@@ -9,8 +9,8 @@
 
 use std::collections::HashMap;
 
-use datafusion::common::tree_node::TreeNode;
 use datafusion::common::JoinType;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::{Distinct, LogicalPlan, RecursiveQuery};
 use repr::PgError;
 
@@ -38,11 +38,12 @@ pub(super) struct Loop {
 impl Lowering<'_> {
     pub(super) fn recursive_query(&mut self, query: &RecursiveQuery) -> Result<NodeId, PgError> {
         if self.recursion.is_some() {
-            return Err(PgError::unsupported("WITH RECURSIVE within the recursive term of another in a materialized view"));
+            return Err(PgError::unsupported(
+                "WITH RECURSIVE within the recursive term of another in a materialized view",
+            ));
         }
         check_step(&query.recursive_term, &query.name, query.is_distinct)?;
-        let types: Vec<_> =
-            query.static_term.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        let types: Vec<_> = query.static_term.schema().fields().iter().map(|field| field.data_type().clone()).collect();
         let keys = if query.is_distinct { vec![(0..types.len()).collect()] } else { Vec::new() };
         let schema = positional_schema(types);
         let variable = Node { operator: Operator::Variable, schema, keys, append_only: false };
@@ -100,7 +101,8 @@ impl Lowering<'_> {
 
 /// Whether `plan` scans the rows called `name`.
 fn reads(plan: &LogicalPlan, name: &str) -> bool {
-    let is_scan = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::TableScan(scan) if scan.table_name.table() == name));
+    let is_scan =
+        |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::TableScan(scan) if scan.table_name.table() == name));
     plan.exists(is_scan).map_err(internal).unwrap_or(true)
 }
 
@@ -133,7 +135,7 @@ fn check_step(plan: &LogicalPlan, name: &str, distinct: bool) -> Result<(), PgEr
         LogicalPlan::Join(join) => {
             let (left, right) = (reads(&join.left, name), reads(&join.right, name));
             if left && right {
-                return unsupported("more than one reference to the query itself");
+                return unsupported("a join of the query with itself");
             }
             match join.join_type {
                 JoinType::Inner => {}
@@ -176,9 +178,7 @@ fn check_body(body: &Graph) -> Result<(), PgError> {
         Some(node) => {
             let text = format!("{:?}", node.operator);
             let what = text.split([' ', '(']).next().unwrap_or_default();
-            Err(PgError::unsupported(format!(
-                "{what} in the recursive term of WITH RECURSIVE in a materialized view"
-            )))
+            Err(PgError::unsupported(format!("{what} in the recursive term of WITH RECURSIVE in a materialized view")))
         }
     }
 }

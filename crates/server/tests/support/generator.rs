@@ -330,11 +330,8 @@ impl Generator {
         let filter =
             if self.random.chance(60) { format!(" WHERE {}", self.condition(&scope, &[], 0)) } else { String::new() };
         let mut types: Vec<Type> = start.iter().map(|column| column.of).collect();
-        let own: Vec<Column> = types
-            .iter()
-            .enumerate()
-            .map(|(index, of)| Column { name: format!("{name}.c{index}"), of: *of })
-            .collect();
+        let own: Vec<Column> =
+            types.iter().enumerate().map(|(index, of)| Column { name: format!("{name}.c{index}"), of: *of }).collect();
         let (other, other_scope) = self.item(0);
         let Some(equality) = self.equality(&own, &other_scope) else { return self.plain(from, filter, &scope) };
         let both: Vec<Column> = own.iter().chain(&other_scope).cloned().collect();
