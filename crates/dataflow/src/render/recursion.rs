@@ -161,7 +161,7 @@ pub(crate) fn render<'scope>(
 
 /// One error while the last iteration still changes something.
 fn endless<'scope>(cut: OuterRows<'scope>, name: &str, limit: u64) -> Errors<'scope> {
-    let message = format!("recursive query does not end within {limit} iterations");
+    let message = format!("recursive query does not end within {limit} iterations, or has too many copies of a row");
     let error = ErrorRow::new(name, &[], 0, &PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
     cut.map(|row| ((), row))
         .reduce_named("Endless", |_, _, output: &mut Vec<((), Diff)>| output.push(((), 1)))
