@@ -185,7 +185,7 @@ impl Interpreter {
                 }
                 rows
             }
-            Operator::Collate { inputs, key_count } => collate(plan, inputs, *key_count, outputs),
+            Operator::Collate { inputs, key_count } => collate(nodes, inputs, *key_count, outputs),
             Operator::Distinct { input } => {
                 let rows = outputs[*input].iter();
                 rows.inspect(|(_, count)| assert!(*count > 0)).map(|(row, _)| (row.clone(), 1)).collect()
@@ -474,7 +474,7 @@ fn slice(group: Vec<(Row, i64)>, offset: u64, limit: Option<u64>) -> Vec<(Row, i
     rows
 }
 
-fn collate(plan: &DataflowPlan, inputs: &[usize], key_count: usize, outputs: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
+fn collate(nodes: &[Node], inputs: &[usize], key_count: usize, outputs: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
     for input in inputs {
         check_unique(&outputs[*input], &(0..key_count).collect::<Vec<_>>());
     }
@@ -485,7 +485,7 @@ fn collate(plan: &DataflowPlan, inputs: &[usize], key_count: usize, outputs: &[V
             match found {
                 Some((other, _)) => row.extend(other[key_count..].iter().cloned()),
                 None => row.extend(
-                    plan.nodes[*input].schema.fields()[key_count..]
+                    nodes[*input].schema.fields()[key_count..]
                         .iter()
                         .map(|field| ScalarValue::try_from(field.data_type()).unwrap()),
                 ),
