@@ -20,6 +20,7 @@ mod group;
 mod join;
 mod map;
 mod order_statistic;
+mod recursion;
 mod reduce;
 mod single_row;
 mod temporal;
@@ -173,6 +174,10 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 )?;
             }
             Operator::Unnest { input, lists } => unnest::check(&plan.nodes[*input], lists)?,
+            Operator::Recursion { inputs, body } => recursion::check(plan, inputs, body, node)?,
+            Operator::Entered { .. } | Operator::Variable => {
+                return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
+            }
             _ => {}
         }
     }
@@ -269,6 +274,19 @@ impl<'scope> Renderer<'_, 'scope> {
                 self.scope.concatenate(inputs)
             }
             Operator::Negate { input } => map::negate(self.collection(*input)?),
+            Operator::Recursion { inputs, body } => {
+                let mut entering = Vec::new();
+                for input in inputs {
+                    entering.push((self.collection(*input)?, plan.nodes[*input].schema.clone()));
+                }
+                let name = format!("Recursion {id}");
+                let (rows, errors) = recursion::render(self.scope, entering, body, &name, plan.options.on_error)?;
+                self.errors.extend(errors);
+                rows
+            }
+            Operator::Entered { .. } | Operator::Variable => {
+                return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
+            }
             Operator::Arrange { input, .. } => self.collection(*input)?,
             Operator::Join { left, right, null_equal, filter, columns } => {
                 let function = join::JoinFunction::new(plan, id, *left, *right, filter, columns)?;

@@ -1051,3 +1051,70 @@ fn order_statistics_are_the_kth_of_all_values() {
         );
     }
 }
+
+/// What can be reached from relation 1 along the edges of relation 0, with or without its number of ways.
+fn reach_plan(plan: &mut Plan, distinct: bool, ascending: bool, iteration_limit: u64) {
+    let (edges, roots) = (plan.source(0, "ii"), plan.source(1, "i"));
+    let mut body = Plan::new();
+    let edge = body.add(Operator::Entered { input: 0 }, "ii");
+    let root = body.add(Operator::Entered { input: 1 }, "i");
+    let variable = body.add(Operator::Variable, "i");
+    let left = body.add(Operator::Arrange { input: variable, key: vec![0] }, "i");
+    let right = body.add(Operator::Arrange { input: edge, key: vec![0] }, "ii");
+    let filter = if ascending { vec![column(1).lt(column(2))] } else { Vec::new() };
+    let step = body.add(Operator::Join { left, right, null_equal: false, filter, columns: vec![column(2)] }, "i");
+    let mut result = body.add(Operator::Union { inputs: vec![root, step] }, "i");
+    if distinct {
+        result = body.add(Operator::Distinct { input: result }, "i");
+    }
+    let body = Box::new(Recursion { nodes: body.nodes, result, iteration_limit });
+    plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "i");
+}
+
+/// The result of `iterations`, or of as many as change something.
+fn reach_model(inputs: &[Bag], distinct: bool, ascending: bool, iterations: usize) -> Bag {
+    let mut result = Bag::new();
+    for _ in 0..iterations {
+        let step = result.iter().flat_map(|(row, count)| {
+            inputs[0]
+                .iter()
+                .filter(move |(edge, _)| row[0] != Null && edge[0] == row[0] && (!ascending || edge[0] < edge[1]))
+                .filter(move |(edge, _)| !ascending || edge[1] != Null)
+                .map(move |(edge, copies)| (vec![edge[1].clone()], count * copies))
+        });
+        let rows = bag(step.chain(inputs[1].iter().map(|(row, count)| (row.clone(), *count))));
+        let next = if distinct { bag(rows.into_keys().map(|row| (row, 1))) } else { rows };
+        if next == result {
+            break;
+        }
+        result = next;
+    }
+    result
+}
+
+#[test]
+fn a_loop_reaches_along_edges_that_come_and_go() {
+    check(|plan| reach_plan(plan, true, false, 1000), &["ii", "i"], |inputs| reach_model(inputs, true, false, 1000));
+}
+
+#[test]
+fn a_loop_without_distinct_counts_the_ways() {
+    check(|plan| reach_plan(plan, false, true, 1000), &["ii", "i"], |inputs| reach_model(inputs, false, true, 1000));
+}
+
+#[test]
+fn a_loop_that_does_not_end_in_time_is_an_error_while_it_does_not() {
+    check_feed(
+        |plan| reach_plan(plan, true, false, 3),
+        &["ii", "i"],
+        false,
+        |inputs, errors| {
+            let result = reach_model(inputs, true, false, 3);
+            let ends = result == reach_model(inputs, true, false, 2);
+            let standing: Diff = errors.iter().map(|error| error.2).sum();
+            assert_eq!(standing, if ends { 0 } else { 1 });
+            assert!(errors.iter().all(|error| error.0.state.0 == "54000"));
+            result
+        },
+    );
+}

@@ -44,7 +44,7 @@ pub struct Export {
 }
 
 /// An operator with what is known of its output.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// What it does.
     pub operator: Operator,
@@ -54,6 +54,17 @@ pub struct Node {
     pub keys: Vec<Vec<usize>>,
     /// Rows only ever arrive, with diff > 0: no retraction can come.
     pub append_only: bool,
+}
+
+/// A loop: its result from its inputs and from its result of the iteration before, none at first, until nothing changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recursion {
+    /// The body, in topological order. Its leaves are `Entered` and `Variable`.
+    pub nodes: Vec<Node>,
+    /// The body's node that is the result.
+    pub result: NodeId,
+    /// Iterations after which changes no longer go round; an error then says so.
+    pub iteration_limit: u64,
 }
 
 /// What a node does. Inputs are earlier nodes.
@@ -221,6 +232,20 @@ pub enum Operator {
         /// Over the input's columns and the clock; [`crate::clock::TemporalCondition`] takes it apart.
         condition: Expr,
     },
+    /// A loop.
+    Recursion {
+        /// Nodes whose rows enter it.
+        inputs: Vec<NodeId>,
+        /// What it does with them.
+        body: Box<Recursion>,
+    },
+    /// In a loop's body: the rows of one of the loop's inputs.
+    Entered {
+        /// Its index among the loop's inputs.
+        input: usize,
+    },
+    /// In a loop's body: the loop's result of the iteration before.
+    Variable,
     /// At most one row a group: a second one is error `21000`. For scalar subqueries.
     SingleRow {
         /// The rows.
@@ -302,7 +327,11 @@ impl Operator {
     /// The nodes it reads, in order.
     pub fn inputs(&self) -> Vec<NodeId> {
         match self {
-            Operator::Source { .. } | Operator::Import { .. } | Operator::Constant { .. } => Vec::new(),
+            Operator::Source { .. }
+            | Operator::Import { .. }
+            | Operator::Constant { .. }
+            | Operator::Entered { .. }
+            | Operator::Variable => Vec::new(),
             Operator::Map { input, .. }
             | Operator::Unnest { input, .. }
             | Operator::Negate { input }
@@ -318,14 +347,20 @@ impl Operator {
             | Operator::TemporalFilter { input, .. }
             | Operator::SingleRow { input, .. } => vec![*input],
             Operator::Join { left, right, .. } => vec![*left, *right],
-            Operator::Union { inputs } | Operator::Collate { inputs, .. } => inputs.clone(),
+            Operator::Union { inputs } | Operator::Collate { inputs, .. } | Operator::Recursion { inputs, .. } => {
+                inputs.clone()
+            }
         }
     }
 
     /// The same, to be changed when nodes move.
     pub(crate) fn inputs_mut(&mut self) -> Vec<&mut NodeId> {
         match self {
-            Operator::Source { .. } | Operator::Import { .. } | Operator::Constant { .. } => Vec::new(),
+            Operator::Source { .. }
+            | Operator::Import { .. }
+            | Operator::Constant { .. }
+            | Operator::Entered { .. }
+            | Operator::Variable => Vec::new(),
             Operator::Map { input, .. }
             | Operator::Unnest { input, .. }
             | Operator::Negate { input }
@@ -341,7 +376,9 @@ impl Operator {
             | Operator::TemporalFilter { input, .. }
             | Operator::SingleRow { input, .. } => vec![input],
             Operator::Join { left, right, .. } => vec![left, right],
-            Operator::Union { inputs } | Operator::Collate { inputs, .. } => inputs.iter_mut().collect(),
+            Operator::Union { inputs } | Operator::Collate { inputs, .. } | Operator::Recursion { inputs, .. } => {
+                inputs.iter_mut().collect()
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use repr::ObjectId;
 
 use crate::clock::CLOCK;
 use crate::dataflow_plan::{
-    Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, SortKey, column_name, longest_order,
+    Aggregate, DataflowPlan, Node, NodeId, Operator, Percentile, Recursion, SortKey, column_name, longest_order,
 };
 use crate::reach::{Reach, reach};
 use crate::share::Fingerprint;
@@ -32,7 +32,8 @@ pub fn explain(plans: &[DataflowPlan], names: &dyn Fn(ObjectId) -> String) -> St
         let name = title(plan, names);
         let unique = if plan.export.unique { " unique" } else { "" };
         let _ = writeln!(text, "{name}, by {}{unique}", columns(&plan.export.key));
-        let mut printing = Printing { plan, plans, names, numbers: vec![None; plan.nodes.len()], printed: 0, text };
+        let numbers = vec![None; plan.nodes.len()];
+        let mut printing = Printing { nodes: &plan.nodes, plans, names, numbers, outside: None, printed: 0, text };
         printing.node(plan.export.node, 1);
         text = printing.text;
     }
@@ -52,16 +53,19 @@ fn arrangement(fingerprint: &Fingerprint, names: &dyn Fn(ObjectId) -> String) ->
 }
 
 struct Printing<'a> {
-    plan: &'a DataflowPlan,
+    /// The plan's, or of a loop's body while that is printed.
+    nodes: &'a [Node],
     plans: &'a [DataflowPlan],
     names: &'a dyn Fn(ObjectId) -> String,
     /// The number each node was printed under.
     numbers: Vec<Option<usize>>,
+    /// Within a loop's body, the nodes around it, their numbers, and which of them enter the loop.
+    outside: Option<(&'a [Node], Vec<Option<usize>>, &'a [NodeId])>,
     printed: usize,
     text: String,
 }
 
-impl Printing<'_> {
+impl<'a> Printing<'a> {
     fn node(&mut self, id: NodeId, depth: usize) {
         let indent = "  ".repeat(depth);
         if let Some(number) = self.numbers[id] {
@@ -71,10 +75,11 @@ impl Printing<'_> {
         self.numbers[id] = Some(self.printed);
         let number = self.printed;
         self.printed += 1;
-        let node = &self.plan.nodes[id];
+        let nodes = self.nodes;
+        let node = &nodes[id];
         let _ = write!(self.text, "{indent}{number} {}", self.operator(&node.operator));
         let mut remarks: Vec<String> = Vec::new();
-        remarks.extend(cost(&self.plan.nodes, node));
+        remarks.extend(cost(nodes, node));
         if node.append_only {
             remarks.push("append-only".to_string());
         }
@@ -82,9 +87,32 @@ impl Printing<'_> {
             let _ = write!(self.text, " -- {}", remarks.join("; "));
         }
         self.text.push('\n');
-        for input in node.operator.inputs() {
-            self.node(input, depth + 1);
+        match &node.operator {
+            Operator::Recursion { inputs, body } => self.body(inputs, body, depth + 1),
+            Operator::Entered { input } => self.entered(*input, depth + 1),
+            operator => operator.inputs().into_iter().for_each(|input| self.node(input, depth + 1)),
         }
+    }
+
+    fn body(&mut self, inputs: &'a [NodeId], body: &'a Recursion, depth: usize) {
+        let numbers = std::mem::replace(&mut self.numbers, vec![None; body.nodes.len()]);
+        let nodes = std::mem::replace(&mut self.nodes, &body.nodes);
+        self.outside = Some((nodes, numbers, inputs));
+        self.node(body.result, depth);
+        if let Some((nodes, numbers, _)) = self.outside.take() {
+            (self.nodes, self.numbers) = (nodes, numbers);
+        }
+    }
+
+    /// The outer node that enters a loop, below the leaf that it is there.
+    fn entered(&mut self, input: usize, depth: usize) {
+        let Some((nodes, numbers, inputs)) = self.outside.take() else { return };
+        let inner_nodes = std::mem::replace(&mut self.nodes, nodes);
+        let inner_numbers = std::mem::replace(&mut self.numbers, numbers);
+        self.node(inputs[input], depth);
+        let numbers = std::mem::replace(&mut self.numbers, inner_numbers);
+        self.nodes = inner_nodes;
+        self.outside = Some((nodes, numbers, inputs));
     }
 
     fn imported(&self, dataflow: ObjectId) -> String {
@@ -155,12 +183,15 @@ impl Printing<'_> {
                 format!("TemporalFilter{}", conditions(std::slice::from_ref(condition)).replace(CLOCK, "now()"))
             }
             Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
+            Operator::Recursion { body, .. } => format!("Recursion of up to {} iterations", body.iteration_limit),
+            Operator::Entered { .. } => "Entered".to_string(),
+            Operator::Variable => "Variable".to_string(),
         }
     }
 
     fn join_key(&self, left: NodeId, right: NodeId, null_equal: bool) -> String {
-        let key = |id: NodeId| crate::properties::arranged_by(&self.plan.nodes[id]);
-        let offset = self.plan.nodes[left].schema.fields().len();
+        let key = |id: NodeId| crate::properties::arranged_by(&self.nodes[id]);
+        let offset = self.nodes[left].schema.fields().len();
         let sign = if null_equal { "is not distinct from" } else { "=" };
         let pairs = key(left).iter().zip(key(right));
         let pairs: Vec<String> = pairs.map(|(left, right)| format!("#{left} {sign} #{}", offset + right)).collect();
@@ -195,7 +226,12 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         Operator::SingleRow { .. } => "one row a group; O(1) a row".to_string(),
         Operator::TemporalFilter { .. } => "rows come and go with the clock".to_string(),
         Operator::Import { .. } => "shared arrangement".to_string(),
+        Operator::Recursion { .. } => {
+            "what its operators keep, an iteration each; a change costs what follows from it".to_string()
+        }
+        Operator::Variable => "the result of the iteration before".to_string(),
         Operator::Source { .. }
+        | Operator::Entered { .. }
         | Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

@@ -19,7 +19,7 @@ mod prune;
 pub mod reach;
 mod share;
 
-pub use dataflow_plan::{Aggregate, DataflowPlan, Export, Node, NodeId, Operator, Percentile, SortKey};
+pub use dataflow_plan::{Aggregate, DataflowPlan, Export, Node, NodeId, Operator, Percentile, Recursion, SortKey};
 pub use explain::explain;
 pub use lower::{LowerContext, Relation, index_plan, lower, relation_plan};
 pub use share::{Fingerprint, SharedArrangement};

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod join;
+mod recursion;
 mod set;
 mod top_k;
 mod window;
@@ -57,7 +58,7 @@ pub fn lower(
     plan: &LogicalPlan,
     context: &mut LowerContext<'_>,
 ) -> Result<Vec<DataflowPlan>, PgError> {
-    let mut lowering = Lowering { graph: Graph::default(), relations: context.relations };
+    let mut lowering = Lowering { graph: Graph::default(), relations: context.relations, recursion: None };
     let root = lowering.plan(plan)?;
     let (graph, root) = prune(&lowering.graph, root, &HashMap::new())?;
     let (mut plans, replacements) = share::share(&graph, root, context)?;
@@ -156,11 +157,16 @@ fn export(graph: &mut Graph, root: NodeId) -> Result<Export, PgError> {
 struct Lowering<'a> {
     graph: Graph,
     relations: &'a dyn Fn(ObjectId) -> Option<Relation>,
+    /// The loop that `graph` is the body of, if it is one.
+    recursion: Option<recursion::Loop>,
 }
 
 impl Lowering<'_> {
     /// A node with `plan`'s rows, columns in the order of its schema.
     fn plan(&mut self, plan: &LogicalPlan) -> Result<NodeId, PgError> {
+        if let Some(entered) = self.entered(plan)? {
+            return Ok(entered);
+        }
         match plan {
             LogicalPlan::Projection(projection) => self.projection(projection),
             LogicalPlan::Filter(filter) => self.filter(filter),
@@ -186,7 +192,7 @@ impl Lowering<'_> {
             LogicalPlan::Values(values) => self.values(values),
             LogicalPlan::Distinct(distinct) => self.distinct(distinct),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
-            LogicalPlan::RecursiveQuery(_) => Err(PgError::unsupported("WITH RECURSIVE in a materialized view")),
+            LogicalPlan::RecursiveQuery(query) => self.recursive_query(query),
             LogicalPlan::Subquery(_) => Err(PgError::unsupported("this form of subquery in a materialized view")),
             LogicalPlan::Extension(extension) => {
                 Err(PgError::unsupported(format!("{} in a materialized view", extension.node.name())))
@@ -207,11 +213,14 @@ impl Lowering<'_> {
 
     fn scan(&mut self, scan: &TableScan) -> Result<NodeId, PgError> {
         let name = scan.table_name.table();
-        let id = name
-            .parse()
-            .map(ObjectId)
-            .map_err(|_| PgError::unsupported(format!("relation \"{name}\" in a materialized view")))?;
-        let input = self.graph.leaf(relation_node(id, self.relations)?);
+        let input = match self.variable(name) {
+            Some(variable) => variable,
+            None => {
+                let id = name.parse().map(ObjectId);
+                let id = id.map_err(|_| PgError::unsupported(format!("relation \"{name}\" in a materialized view")))?;
+                self.graph.leaf(relation_node(id, self.relations)?)
+            }
+        };
         // Filters of a scan are over the whole relation, not over what is projected.
         let schema =
             DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema()).map_err(internal)?;

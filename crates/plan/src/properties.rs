@@ -20,12 +20,13 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         columns.iter().map(|expr| type_of(expr, schema)).collect::<Result<Vec<_>, _>>().map(positional_schema)
     };
     match operator {
-        Operator::Source { .. } | Operator::Import { .. } => {
+        Operator::Source { .. } | Operator::Import { .. } | Operator::Entered { .. } | Operator::Variable => {
             Err(PgError::internal("a relation's columns do not follow from its operator"))
         }
         Operator::Constant { rows } => {
             Ok(positional_schema(rows.schema().fields().iter().map(|field| field.data_type().clone())))
         }
+        Operator::Recursion { body, .. } => Ok(body.nodes[body.result].schema.clone()),
         Operator::Map { input, columns, .. } => projected(columns, &nodes[*input].schema),
         Operator::Unnest { input, lists } => {
             let mut types = types(*input);
@@ -86,6 +87,8 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
     let mut keys = Vec::new();
     match operator {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Unnest { .. } => {}
+        Operator::Entered { .. } | Operator::Variable => {}
+        Operator::Recursion { body, .. } => keys = body.nodes[body.result].keys.clone(),
         Operator::Union { .. } | Operator::Negate { .. } => {}
         Operator::Constant { rows } => {
             if rows.num_rows() <= 1 {
@@ -188,6 +191,7 @@ pub(crate) fn add_key(keys: &mut Vec<Vec<usize>>, key: Vec<usize>) {
 pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
     match operator {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
+        Operator::Recursion { .. } | Operator::Entered { .. } | Operator::Variable => false,
         // A change of a group replaces its row.
         Operator::Reduce { .. } | Operator::Fold { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
         Operator::TopRanks { .. } | Operator::OrderStatistic { .. } => false,

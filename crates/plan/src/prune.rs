@@ -82,7 +82,14 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
         };
         let demand = demand.iter().copied();
         match &graph.nodes[id].operator {
-            Operator::Source { .. } | Operator::Import { .. } | Operator::Constant { .. } => {}
+            Operator::Source { .. }
+            | Operator::Import { .. }
+            | Operator::Constant { .. }
+            | Operator::Entered { .. }
+            | Operator::Variable => {}
+            Operator::Recursion { inputs, .. } => {
+                inputs.iter().for_each(|input| ask(*input, &mut (0..graph.width(*input))));
+            }
             Operator::Map { input, filter, columns } => {
                 let mut reads = BTreeSet::new();
                 filter.iter().for_each(|expr| add_positions(expr, &mut reads));
@@ -196,7 +203,7 @@ impl Pruning<'_> {
                 leaf.keys = Vec::new();
                 Ok(Rebuilt { node: self.new.leaf(leaf), columns: places(width, &demand) })
             }
-            Operator::Import { .. } => {
+            Operator::Import { .. } | Operator::Entered { .. } | Operator::Variable => {
                 let all: Vec<usize> = (0..width).collect();
                 Ok(Rebuilt { node: self.new.leaf(node.clone()), columns: places(width, &all) })
             }
@@ -206,6 +213,12 @@ impl Pruning<'_> {
                 let rows = RecordBatch::try_new_with_options(project_schema(node, &demand), columns, &options)
                     .map_err(|error| PgError::internal(error.to_string()))?;
                 Ok(Rebuilt { node: self.new.constant(rows)?, columns: places(width, &demand) })
+            }
+            Operator::Recursion { inputs, body } => {
+                let all = |id: NodeId| (0..old.width(id)).collect::<Vec<usize>>();
+                let inputs = inputs.iter().map(|input| self.narrow(*input, &all(*input))).collect::<Result<_, _>>()?;
+                let node = self.new.add(Operator::Recursion { inputs, body: body.clone() })?;
+                Ok(Rebuilt { node, columns: places(width, &all(id)) })
             }
             Operator::Map { input, filter, columns } => self.rebuild_map(id, *input, filter, columns),
             Operator::Unnest { input, lists } => {

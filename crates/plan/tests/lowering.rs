@@ -13,6 +13,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, ScalarValue, UnnestOptions};
+use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::functions_aggregate::expr_fn::{bool_and, bool_or, count, count_distinct, max, min, sum};
 use datafusion::functions_aggregate::{count::count_udaf, min_max::max_udaf, sum::sum_udaf};
@@ -404,6 +405,28 @@ fn every_join_type_with_every_kind_of_condition() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_recursive_query_is_a_loop() {
+    each_world(40, |world, random| {
+        let distinct = random.random_bool(0.5);
+        let start = world.scan(pick(random, &RELATIONS), "s").project(vec![col("s.a").alias("x")]).unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("x", DataType::Int64, true)]));
+        let rows = provider_as_source(Arc::new(CteWorkTable::new("w", schema)));
+        let condition = if distinct { col("e.c").is_not_null() } else { col("w.x").lt(col("e.a")) };
+        let step = LogicalPlanBuilder::scan("w", rows, None)
+            .and_then(|rows| {
+                let right = world.scan(pick(random, &RELATIONS), "e").build()?;
+                let join_type = if distinct { JoinType::Left } else { JoinType::Inner };
+                rows.join(right, join_type, (vec!["w.x"], vec!["e.b"]), Some(condition))
+            })
+            .and_then(|joined| joined.project(vec![col("e.a").alias("x")]))
+            .and_then(LogicalPlanBuilder::build)
+            .unwrap();
+        let query = start.to_recursive_query("w".to_owned(), step, distinct).unwrap();
+        check(world, &query.build().unwrap());
     });
 }
 

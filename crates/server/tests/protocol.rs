@@ -549,7 +549,8 @@ async fn subscribe_sends_each_change_as_it_comes_and_can_be_cancelled() {
 async fn a_subscription_from_the_past_ends_where_it_was_told_to() {
     let server = Server::start();
     let client = server.connect().await;
-    let make = "CREATE TABLE t (x int); CREATE MATERIALIZED VIEW v WITH (RETAIN HISTORY FOR '1 hour') AS SELECT x FROM t";
+    let make =
+        "CREATE TABLE t (x int); CREATE MATERIALIZED VIEW v WITH (RETAIN HISTORY FOR '1 hour') AS SELECT x FROM t";
     client.batch_execute(make).await.expect("a view");
     let mut moments = Vec::new();
     for x in 1..=3 {

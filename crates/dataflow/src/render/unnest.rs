@@ -113,30 +113,36 @@ pub(crate) fn paced<'scope>(rows: Rows<'scope>, pace: Pace) -> Rows<'scope> {
 /// Repeats each row for the elements of the longest of its lists, an element in each list's place, NULL after its last.
 pub(crate) fn render(rows: Rows<'_>, lists: Vec<usize>, pace: Pace) -> Rows<'_> {
     stateless(rows, "Unnest", move |updates| {
-        let arrays: Vec<&ListArray> = lists.iter().map(|list| updates.columns[*list].as_list::<i32>()).collect();
-        let row_count = arrays.first().map_or(0, |array| array.len());
-        let mut sources = Vec::new();
-        for row in 0..row_count {
-            let longest = arrays.iter().map(|array| length(array, row)).max().unwrap_or_default();
-            sources.extend(std::iter::repeat_n(row as u32, longest));
-        }
-        pace.learn(row_count, sources.len());
-        let elements: Vec<ArrayRef> = match arrays.as_slice() {
-            [only] => vec![all_elements(only, sources.len())],
-            _ => arrays.iter().map(|array| elements(array, &sources)).collect(),
-        };
-        let times = take_lane(&updates.times, &sources);
-        let diffs = take_lane(&updates.diffs, &sources);
-        let sources = UInt32Array::from(sources);
-        let columns = updates.columns.iter().enumerate();
-        let columns = columns
-            .map(|(index, array)| match lists.iter().position(|list| *list == index) {
-                Some(list) => elements[list].clone(),
-                None => take_rows(array, &sources),
-            })
-            .collect();
-        Updates::new(columns, times, diffs)
+        let row_count = updates.len();
+        let expanded = expand(updates, &lists);
+        pace.learn(row_count, expanded.len());
+        expanded
     })
+}
+
+/// The same of one container.
+pub(crate) fn expand(updates: Updates, lists: &[usize]) -> Updates {
+    let arrays: Vec<&ListArray> = lists.iter().map(|list| updates.columns[*list].as_list::<i32>()).collect();
+    let mut sources = Vec::new();
+    for row in 0..updates.len() {
+        let longest = arrays.iter().map(|array| length(array, row)).max().unwrap_or_default();
+        sources.extend(std::iter::repeat_n(row as u32, longest));
+    }
+    let elements: Vec<ArrayRef> = match arrays.as_slice() {
+        [only] => vec![all_elements(only, sources.len())],
+        _ => arrays.iter().map(|array| elements(array, &sources)).collect(),
+    };
+    let times = take_lane(&updates.times, &sources);
+    let diffs = take_lane(&updates.diffs, &sources);
+    let sources = UInt32Array::from(sources);
+    let columns = updates.columns.iter().enumerate();
+    let columns = columns
+        .map(|(index, array)| match lists.iter().position(|list| *list == index) {
+            Some(list) => elements[list].clone(),
+            None => take_rows(array, &sources),
+        })
+        .collect();
+    Updates::new(columns, times, diffs)
 }
 
 fn length(lists: &ListArray, row: usize) -> usize {

@@ -15,7 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_planner::create_window_expr_with_name;
 use plan::dataflow_plan::longest_order;
-use plan::{Aggregate, DataflowPlan, Node, Operator, Percentile, SortKey};
+use plan::{Aggregate, DataflowPlan, Node, Operator, Percentile, Recursion, SortKey};
 use repr::ObjectId;
 
 pub(crate) type Row = Vec<ScalarValue>;
@@ -61,7 +61,7 @@ impl Interpreter {
         let mut outputs: Vec<Vec<(Row, i64)>> = Vec::new();
         for (id, node) in plan.nodes.iter().enumerate() {
             assert!(node.operator.inputs().iter().all(|input| *input < id), "inputs come first");
-            let rows = consolidated(self.evaluate(plan, node, &outputs));
+            let rows = consolidated(self.evaluate(&plan.nodes, node, &outputs));
             check_node(node, &rows);
             outputs.push(rows);
         }
@@ -83,8 +83,33 @@ impl Interpreter {
         collection
     }
 
-    fn evaluate(&self, plan: &DataflowPlan, node: &Node, outputs: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
-        let schema = |id: usize| &plan.nodes[id].schema;
+    /// A loop's result, from nothing until it stays the same.
+    fn iterate(&self, inputs: &[usize], body: &Recursion, outer: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
+        let mut result = Vec::new();
+        for _ in 0..body.iteration_limit {
+            let mut outputs: Vec<Vec<(Row, i64)>> = Vec::new();
+            for node in &body.nodes {
+                let rows = match &node.operator {
+                    Operator::Entered { input } => outer[inputs[*input]].clone(),
+                    Operator::Variable => result.clone(),
+                    _ => self.evaluate(&body.nodes, node, &outputs),
+                };
+                let rows = consolidated(rows);
+                check_node(node, &rows);
+                outputs.push(rows);
+            }
+            let next = outputs.swap_remove(body.result);
+            if next == result {
+                return result;
+            }
+            result = next;
+        }
+        panic!("the loop does not end");
+    }
+
+    /// The rows of a node of `nodes`, of which those before it have their `outputs`.
+    fn evaluate(&self, nodes: &[Node], node: &Node, outputs: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
+        let schema = |id: usize| &nodes[id].schema;
         match &node.operator {
             Operator::Source { relation, columns } => {
                 let rows = self.relations[relation].iter();
@@ -104,10 +129,12 @@ impl Interpreter {
                 }
                 inputs.iter().flat_map(|input| outputs[*input].clone()).collect()
             }
+            Operator::Recursion { inputs, body } => self.iterate(inputs, body, outputs),
+            Operator::Entered { .. } | Operator::Variable => panic!("a leaf of a loop outside of it"),
             Operator::Negate { input } => outputs[*input].iter().map(|(row, count)| (row.clone(), -count)).collect(),
             Operator::Arrange { input, .. } => outputs[*input].clone(),
             Operator::Join { left, right, null_equal, filter, columns } => {
-                let key = |id: usize| match &plan.nodes[id].operator {
+                let key = |id: usize| match &nodes[id].operator {
                     Operator::Arrange { key, .. } | Operator::Import { key, .. } => key.clone(),
                     other => panic!("join of {other:?}"),
                 };
@@ -158,7 +185,7 @@ impl Interpreter {
                 }
                 rows
             }
-            Operator::Collate { inputs, key_count } => collate(plan, inputs, *key_count, outputs),
+            Operator::Collate { inputs, key_count } => collate(nodes, inputs, *key_count, outputs),
             Operator::Distinct { input } => {
                 let rows = outputs[*input].iter();
                 rows.inspect(|(_, count)| assert!(*count > 0)).map(|(row, _)| (row.clone(), 1)).collect()
@@ -456,7 +483,7 @@ fn slice(group: Vec<(Row, i64)>, offset: u64, limit: Option<u64>) -> Vec<(Row, i
     rows
 }
 
-fn collate(plan: &DataflowPlan, inputs: &[usize], key_count: usize, outputs: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
+fn collate(nodes: &[Node], inputs: &[usize], key_count: usize, outputs: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
     for input in inputs {
         check_unique(&outputs[*input], &(0..key_count).collect::<Vec<_>>());
     }
@@ -467,7 +494,7 @@ fn collate(plan: &DataflowPlan, inputs: &[usize], key_count: usize, outputs: &[V
             match found {
                 Some((other, _)) => row.extend(other[key_count..].iter().cloned()),
                 None => row.extend(
-                    plan.nodes[*input].schema.fields()[key_count..]
+                    nodes[*input].schema.fields()[key_count..]
                         .iter()
                         .map(|field| ScalarValue::try_from(field.data_type()).unwrap()),
                 ),

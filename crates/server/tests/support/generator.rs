@@ -101,6 +101,9 @@ impl Generator {
         if depth > 0 && self.random.chance(12) {
             return self.set_operation(depth, outer);
         }
+        if depth > 0 && outer.is_empty() && self.random.chance(10) {
+            return self.recursive();
+        }
         let (from, scope) = self.from(depth);
         let mut conditions: Vec<String> = Vec::new();
         if self.random.chance(60) {
@@ -385,6 +388,49 @@ impl Generator {
         let (right, _) = self.plain_of(depth - 1, outer, Some(&types));
         let operator = self.random.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
         (format!("{left} {operator} {right}"), types)
+    }
+
+    /// A recursion over rows of a table: with UNION until nothing is new, with UNION ALL for some steps.
+    fn recursive(&mut self) -> (String, Vec<Type>) {
+        let name = format!("r{}", self.aliases);
+        self.aliases += 1;
+        let (from, scope) = self.from(0);
+        let start: Vec<Column> = (0..self.random.below(2) + 1).map(|_| self.random.pick(&scope).clone()).collect();
+        let filter =
+            if self.random.chance(60) { format!(" WHERE {}", self.condition(&scope, &[], 0)) } else { String::new() };
+        let mut types: Vec<Type> = start.iter().map(|column| column.of).collect();
+        let own: Vec<Column> =
+            types.iter().enumerate().map(|(index, of)| Column { name: format!("{name}.c{index}"), of: *of }).collect();
+        let (other, other_scope) = self.item(0);
+        let Some(equality) = self.equality(&own, &other_scope) else { return self.plain(from, filter, &scope) };
+        let both: Vec<Column> = own.iter().chain(&other_scope).cloned().collect();
+        let fitting = |of: Type| both.iter().filter(|column| column.of == of).collect::<Vec<_>>();
+        let step: Vec<&Column> = types.iter().map(|of| *self.random.pick(&fitting(*of))).collect();
+        let list = |columns: &mut dyn Iterator<Item = &Column>| {
+            columns.enumerate().map(|(index, column)| format!("{} AS c{index}", column.name)).collect::<Vec<_>>()
+        };
+        let (mut start, mut step) = (list(&mut start.iter()), list(&mut step.into_iter()));
+        let mut conditions = Vec::new();
+        if self.random.chance(40) {
+            conditions.push(self.condition(&both, &[], 1));
+        }
+        let union = if self.random.chance(50) { "UNION" } else { "UNION ALL" };
+        if union == "UNION ALL" {
+            let depth = types.len();
+            start.push(format!("0 AS c{depth}"));
+            step.push(format!("{name}.c{depth} + 1 AS c{depth}"));
+            conditions.push(format!("{name}.c{depth} < 3"));
+            types.push(Type::Int);
+        }
+        let join = self.random.pick(&["JOIN", "JOIN", "LEFT JOIN"]);
+        let step_filter =
+            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let columns: Vec<String> = (0..types.len()).map(|index| format!("c{index}")).collect();
+        let (start, step, columns) = (start.join(", "), step.join(", "), columns.join(", "));
+        let text = format!(
+            "WITH RECURSIVE {name}({columns}) AS (SELECT {start} FROM {from}{filter} {union} SELECT {step} FROM {name} {join} {other} ON {equality}{step_filter}) SELECT {columns} FROM {name}"
+        );
+        (text, types)
     }
 
     /// A SELECT with columns of the given types, or of any.
