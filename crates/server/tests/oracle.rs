@@ -72,8 +72,11 @@ async fn run(world: &World, ours: &Client, theirs: &Client, tally: &mut Tally) {
     let mut kept = Vec::new();
     for (index, query) in world.queries.iter().enumerate() {
         tally.cases += 1;
-        if rows(theirs, query).await.is_err() {
+        if let Err(error) = rows(theirs, query).await {
             tally.invalid += 1;
+            if std::env::var("TIDEWATER_ORACLE_VERBOSE").is_ok() {
+                println!("invalid: {error}: {query}");
+            }
             continue;
         }
         match execute(ours, &format!("CREATE MATERIALIZED VIEW v{index} AS {query}")).await {
