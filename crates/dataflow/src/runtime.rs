@@ -226,7 +226,7 @@ impl Runtime {
     pub fn peek_at(&self, targets: Vec<PeekTarget>, at: Option<Timestamp>) -> Peeked {
         let shared = self.shared();
         let mut timeline = shared.timeline.lock();
-        let closed = shared.readable_time(&mut timeline);
+        let closed = shared.readable_time(&mut timeline, at);
         let as_of = at.unwrap_or(closed);
         let answers = targets
             .into_iter()
@@ -270,7 +270,7 @@ impl Runtime {
     ) -> mpsc::Receiver<SubscribeEvent> {
         let shared = self.shared();
         let mut timeline = shared.timeline.lock();
-        let closed = shared.readable_time(&mut timeline);
+        let closed = shared.readable_time(&mut timeline, at);
         let as_of = at.unwrap_or(closed);
         let (subscription, receiver) = Subscription::new(shared.workers());
         match timeline.dataflows.get(&dataflow).map(|dataflow| dataflow.check_readable(as_of, closed)) {
@@ -285,6 +285,11 @@ impl Runtime {
             }
         }
         receiver
+    }
+
+    /// Sees to it that a time is closed once the clock has reached it, though nobody writes.
+    pub fn close_by(&self, time: Timestamp) {
+        self.shared().agenda.add([time].into_iter());
     }
 
     /// How far a source has been read, counting all that was appended. Empty for one never read.

@@ -123,11 +123,11 @@ impl TemporalFilter {
         let mut diffs: Vec<Diff> = indices.iter().map(|row| updates.diffs.get(*row as usize)).collect();
         for moments in &moments {
             let will_be = self.truth_at(updates, courses, Some(moments), failures);
-            for row in 0..len {
-                if moments[row] != NEVER && will_be.value(row) != is_there.value(row) {
+            for (row, moment) in moments.iter().enumerate() {
+                if *moment != NEVER && will_be.value(row) != is_there.value(row) {
                     let diff = updates.diffs.get(row);
                     indices.push(row as u32);
-                    times.push(moments[row]);
+                    times.push(*moment);
                     diffs.push(if will_be.value(row) { diff } else { -diff });
                 }
             }

@@ -518,9 +518,12 @@ impl Shared {
         self.close_if_due(&mut timeline);
     }
 
-    /// Closes the open time if a read must see it; returns the last closed time.
-    pub(crate) fn readable_time(&self, timeline: &mut Timeline) -> Timestamp {
-        let is_behind = timeline.temporal_dataflows > 0 && wall_clock_ms() > timeline.closed;
+    /// Closes the open time if a read must see it, or asks for a time `at` that the clock has reached; returns the last closed
+    /// time.
+    pub(crate) fn readable_time(&self, timeline: &mut Timeline, at: Option<Timestamp>) -> Timestamp {
+        let now = wall_clock_ms();
+        let is_asked_for = at.is_some_and(|at| at > timeline.closed && at <= now);
+        let is_behind = is_asked_for || (timeline.temporal_dataflows > 0 && now > timeline.closed);
         if timeline.open_is_written || is_behind {
             let time = timeline.open_time();
             self.close(timeline, time);

@@ -89,6 +89,9 @@ pub(super) async fn run(
         session.shared.sync_appended().await?;
     }
     let schema = schema(&query.schema, *progress);
+    if let Some(up_to) = up_to {
+        session.shared.runtime.close_by(up_to);
+    }
     let following = Following {
         events: session.shared.runtime.subscribe_at(dataflow, *snapshot, as_of),
         up_to: up_to.unwrap_or(Timestamp::MAX),
