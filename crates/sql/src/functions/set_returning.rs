@@ -1,4 +1,4 @@
-//! Functions that return sets: each of their columns is a list, which [`crate::bind`] makes rows of.
+//! Functions that return sets: each of their columns is a list, which [`mod@crate::bind`] makes rows of.
 //!
 //! A set stays a list only within one row of its arguments, so that a function is an ordinary kernel: it runs vectorised
 //! over many rows, in a query and in a view alike, and nothing but unnesting has to know of sets.
