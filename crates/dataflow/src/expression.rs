@@ -176,7 +176,7 @@ impl RowFunction {
         let failed: BTreeSet<usize> = failures.iter().map(|failure| failure.0).collect();
         let kept = BooleanArray::from_iter((0..rows.len()).map(|row| Some(!failed.contains(&row))));
         if let Some(mask) = mask {
-            let mask = if mask.null_count() > 0 { prep_null_mask_filter(&mask) } else { mask };
+            let mask = definite(&mask);
             whole = whole.iter().map(|column| filter_column(column, &mask)).collect();
         }
         rows.columns = whole;
@@ -384,7 +384,7 @@ impl Rows {
 
     /// The rows where `kept` is true; columns that are not `wanted` stay as they were, and must not be read.
     fn filter_some(self, kept: &BooleanArray, wanted: impl Fn(usize) -> bool) -> Rows {
-        let kept = if kept.null_count() > 0 { prep_null_mask_filter(kept) } else { kept.clone() };
+        let kept = definite(kept);
         let count = kept.true_count();
         if count == self.len() {
             return self;
@@ -395,6 +395,11 @@ impl Rows {
             .collect();
         Rows { columns, times: filter_lane(self.times, &kept, count), diffs: filter_lane(self.diffs, &kept, count) }
     }
+}
+
+/// False in place of NULL. (Arrow's own function takes no mask without NULLs.)
+pub(crate) fn definite(values: &BooleanArray) -> BooleanArray {
+    if values.null_count() == 0 { values.clone() } else { prep_null_mask_filter(values) }
 }
 
 /// The rows of `column` where `kept` is true.

@@ -46,6 +46,7 @@ use timely::dataflow::operators::generic::{Operator as _, OutputBuilder, OutputB
 use timely::dataflow::operators::{CapabilitySet, Concatenate};
 use timely::dataflow::{Scope, Stream};
 use timely::progress::Antichain;
+use timely::progress::operate::FrontierInterest;
 use timely::scheduling::Activator;
 
 use crate::DataflowError;
@@ -584,6 +585,37 @@ pub(crate) fn stateless<'scope>(
 ) -> Rows<'scope> {
     // One timely operator is compiled for all of them.
     stateless_boxed(rows, name, Box::new(logic))
+}
+
+/// A stateless operator whose rows may fail.
+pub(crate) fn fallible<'scope>(
+    rows: Rows<'scope>,
+    name: &str,
+    mut logic: impl FnMut(Updates, &mut ErrorUpdates) -> Updates + 'static,
+) -> (Rows<'scope>, Errors<'scope>) {
+    let mut builder = OperatorBuilder::new(name.to_owned(), rows.scope());
+    let mut input = builder.new_input(rows, Pipeline);
+    builder.set_notify_for(0, FrontierInterest::Never);
+    let (rows_output, rows) = builder.new_output::<Updates>();
+    let (errors_output, errors) = builder.new_output::<ErrorUpdates>();
+    let mut rows_output = OutputBuilder::<_, NoopBuilder<Updates>>::from(rows_output);
+    let mut errors_output = OutputBuilder::<_, NoopBuilder<ErrorUpdates>>::from(errors_output);
+    builder.build(move |_| {
+        move |_| {
+            let (mut rows, mut errors) = (rows_output.activate(), errors_output.activate());
+            input.for_each(|capability, container| {
+                let mut failed = ErrorUpdates::new();
+                let mut updates = logic(std::mem::take(container), &mut failed);
+                if !updates.is_empty() {
+                    rows.session_with_builder(&capability).give_container(&mut updates);
+                }
+                if !failed.is_empty() {
+                    errors.session_with_builder(&capability).give_container(&mut failed);
+                }
+            });
+        }
+    });
+    (rows, errors)
 }
 
 fn stateless_boxed<'scope>(

@@ -70,10 +70,15 @@ impl OrderStatistic {
         OrderStatistic { key, value, calls, shared_hashes: HashSet::new() }
     }
 
-    /// Reads a group as of a time, or before the batch; None if nothing is there.
-    fn read(&self, group: &ChangedGroup<'_>, until: Option<Timestamp>) -> Option<Vec<Option<Between>>> {
-        let ordered = match self.shared_hashes.contains(&group.hash) {
-            true => {
+    /// Reads a group as of a time, or before the batch; None if nothing is there. `is_counted`: no other key has had its hash.
+    fn read(
+        &self,
+        group: &ChangedGroup<'_>,
+        until: Option<Timestamp>,
+        is_counted: bool,
+    ) -> Option<Vec<Option<Between>>> {
+        let ordered = match is_counted {
+            false => {
                 let rows: Vec<Live> = group.rows(until).collect();
                 if rows.is_empty() {
                     return None;
@@ -82,7 +87,7 @@ impl OrderStatistic {
                 rows.sort_by(|left, right| self.compare(group.batches, left, right));
                 Ordered::Read(rows)
             }
-            false => {
+            true => {
                 let counted = Counted::new(group, until);
                 if counted.parts.iter().map(|(_, count)| count).sum::<Diff>() == 0 {
                     return None;
@@ -270,20 +275,18 @@ impl BatchLogic for OrderStatistic {
         let mut batches = prior.to_vec();
         batches.push(novel.clone());
         let mut states = States::default();
-        let key = std::mem::take(&mut self.key);
-        changed_groups(&batches, &key, as_of, |group| {
-            if group.shares_its_hash() {
-                self.shared_hashes.insert(group.hash);
-            }
-        });
-        self.key = key;
+        let mut shared_hashes = std::mem::take(&mut self.shared_hashes);
         changed_groups(&batches, &self.key, as_of, |group| {
+            if group.shares_its_hash() {
+                shared_hashes.insert(group.hash);
+            }
+            let is_counted = !shared_hashes.contains(&group.hash);
             let mut before = match group.is_new() {
                 true => None,
-                false => self.read(&group, None).map(|answers| states.add(&group, answers)),
+                false => self.read(&group, None, is_counted).map(|answers| states.add(&group, answers)),
             };
             for time in group.times {
-                let now = self.read(&group, Some(*time)).map(|answers| states.add(&group, answers));
+                let now = self.read(&group, Some(*time), is_counted).map(|answers| states.add(&group, answers));
                 states.changes.extend(before.map(|state| (state, *time, -1)));
                 states.changes.extend(now.map(|state| (state, *time, 1)));
                 before = now;
@@ -293,5 +296,6 @@ impl BatchLogic for OrderStatistic {
             }
         });
         self.flush(&mut states, output);
+        self.shared_hashes = shared_hashes;
     }
 }

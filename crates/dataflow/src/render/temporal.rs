@@ -18,23 +18,18 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
-use arrow::compute::{cast, prep_null_mask_filter};
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::Expr;
 use plan::clock::{ClockComparison, TemporalCondition, clock_type};
 use plan::dataflow_plan::{Node, column_name};
 use repr::{Diff, Lane, OnError, PgError, Timestamp};
-use timely::container::NoopBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::progress::operate::FrontierInterest;
 
-use super::{Errors, Rows};
+use super::{Errors, Rows, fallible};
 use crate::DataflowError;
 use crate::agenda::Agenda;
 use crate::errors::{ErrorRow, ErrorUpdates};
-use crate::expression::{Stage, filter_column, filter_lane};
+use crate::expression::{Stage, definite, filter_column, filter_lane};
 use crate::updates::{Updates, take_rows};
 
 /// The end of the year 9999, in milliseconds: what has not changed by then never will.
@@ -337,11 +332,6 @@ fn is_instant(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32)
 }
 
-/// False in place of NULL.
-fn definite(values: &BooleanArray) -> BooleanArray {
-    if values.null_count() == 0 { values.clone() } else { prep_null_mask_filter(values) }
-}
-
 /// Sorts the values of each row over the columns: the first column gets the earliest ones.
 fn sort_columns(columns: &mut [Vec<Timestamp>], len: usize) {
     if columns.len() < 2 {
@@ -363,33 +353,14 @@ pub(crate) fn render<'scope>(
     as_of: Timestamp,
     agenda: Arc<Agenda>,
 ) -> (Rows<'scope>, Errors<'scope>) {
-    let mut builder = OperatorBuilder::new(function.operator.clone(), rows.scope());
-    let mut input = builder.new_input(rows, Pipeline);
-    builder.set_notify_for(0, FrontierInterest::Never);
-    let (rows_output, rows) = builder.new_output::<Updates>();
-    let (errors_output, errors) = builder.new_output::<ErrorUpdates>();
-    let mut rows_output = OutputBuilder::<_, NoopBuilder<Updates>>::from(rows_output);
-    let mut errors_output = OutputBuilder::<_, NoopBuilder<ErrorUpdates>>::from(errors_output);
-    builder.build(move |_| {
-        move |_| {
-            let (mut rows, mut errors) = (rows_output.activate(), errors_output.activate());
-            input.for_each(|capability, container| {
-                let container = std::mem::take(container);
-                let latest = container.times.iter().max().unwrap_or(0);
-                let mut failed = ErrorUpdates::new();
-                let mut updates = function.apply(container, as_of, &mut failed);
-                match &updates.times {
-                    Lane::Constant(time, _) => agenda.add([*time].into_iter().filter(|time| *time > latest)),
-                    Lane::Values(times) => agenda.add(times.iter().copied().filter(|time| *time > latest)),
-                }
-                if !updates.is_empty() {
-                    rows.session_with_builder(&capability).give_container(&mut updates);
-                }
-                if !failed.is_empty() {
-                    errors.session_with_builder(&capability).give_container(&mut failed);
-                }
-            });
+    let name = function.operator.clone();
+    fallible(rows, &name, move |updates, errors| {
+        let latest = updates.times.iter().max().unwrap_or(0);
+        let changes = function.apply(updates, as_of, errors);
+        match &changes.times {
+            Lane::Constant(time, _) => agenda.add([*time].into_iter().filter(|time| *time > latest)),
+            Lane::Values(times) => agenda.add(times.iter().copied().filter(|time| *time > latest)),
         }
-    });
-    (rows, errors)
+        changes
+    })
 }

@@ -6,8 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{SortOptions, cast, partition, prep_null_mask_filter};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::{SortOptions, cast, partition};
 use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -23,7 +23,7 @@ use repr::PgError;
 
 use crate::DataflowError;
 use crate::errors::evaluation_error;
-use crate::expression::columns_read;
+use crate::expression::{columns_read, definite};
 
 /// The calls of one operator.
 pub(crate) struct Functions {
@@ -219,7 +219,7 @@ impl Call {
         let mut accumulator = self.accumulator()?;
         accumulator.merge_batch(&arrays([state].into_iter())?)?;
         let arguments = self.expr.evaluate_args(batch)?;
-        let filter = self.filter.map(|column| true_rows(batch.column(column).as_boolean()));
+        let filter = self.filter.map(|column| definite(batch.column(column).as_boolean()));
         let row_count = batch.num_rows();
         let order: Vec<ArrayRef> = self.expr.order_by_columns(batch)?.into_iter().map(|column| column.values).collect();
         let steps: Vec<Range<usize>> = match self.expr.get_window_frame().units {
@@ -264,7 +264,7 @@ impl Call {
                 let mut accumulator = self.accumulator()?;
                 let mut rows = self.expr.evaluate_args(batch)?;
                 if let Some(column) = self.filter {
-                    let filter = true_rows(batch.column(column).as_boolean());
+                    let filter = definite(batch.column(column).as_boolean());
                     for column in &mut rows {
                         *column = arrow::compute::filter(column.as_ref(), &filter)?;
                     }
@@ -305,11 +305,6 @@ impl Call {
             None => Err(DataFusionError::Internal("a running aggregate whose frame moves".to_owned())),
         }
     }
-}
-
-/// The filter, false where it is NULL.
-fn true_rows(filter: &BooleanArray) -> BooleanArray {
-    if filter.null_count() > 0 { prep_null_mask_filter(filter) } else { filter.clone() }
 }
 
 /// States of one aggregate as columns.
