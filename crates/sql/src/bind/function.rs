@@ -281,13 +281,15 @@ impl Binder<'_> {
         for (argument, item) in arguments.into_iter().zip(&function.within_group) {
             let value = self.bind_at(&item.expr, inside)?;
             let sql_type = common_type("WITHIN GROUP", &[&value, &argument])?;
-            let argument = equality_key(cast(argument, &sql_type, -1, CastContext::Implicit)?);
-            let Some(argument) = constant(&argument)? else {
+            // Both as keys of any scale: at the one scale of a column a key is the value as it is.
+            let of_any_scale = |typed: TypedExpr| -> Result<TypedExpr, PgError> {
+                Ok(TypedExpr { typmod: -1, ..cast(typed, &sql_type, -1, CastContext::Implicit)? })
+            };
+            let Some(argument) = constant(&equality_key(of_any_scale(argument)?))? else {
                 return Err(PgError::unsupported(format!("a value of {name} WITHIN GROUP that is not a constant")));
             };
             row.push(Expr::Literal(argument, None));
-            let value = TypedExpr { typmod: -1, ..cast(value, &sql_type, -1, CastContext::Implicit)? };
-            order.push(sort_key(value, &item.options)?);
+            order.push(sort_key(of_any_scale(value)?, &item.options)?);
         }
         let filter = self.bind_filter(function, inside)?;
         resolve_hypothetical(name, row, order, filter)
