@@ -37,6 +37,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::errors::from_datafusion;
+use crate::missing_sorts::physical_rules;
 use crate::response::RowStream;
 
 /// Rows a batch.
@@ -77,7 +78,8 @@ impl Evaluator {
             runtime = runtime.with_memory_limit(usize::try_from(limit).unwrap_or(usize::MAX), 1.0);
         }
         let runtime = runtime.build_arc().map_err(from_datafusion)?;
-        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).build();
+        let state = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime);
+        let state = state.with_physical_optimizer_rules(physical_rules()).build();
         let task = state.task_ctx();
         let threads = tokio::runtime::Builder::new_multi_thread().thread_name("query").enable_all().build();
         let threads = threads.map_err(|error| PgError::internal(format!("no threads for queries: {error}")))?;

@@ -1,0 +1,65 @@
+//! A rule of physical plans: sorts where an operator's input is not known to be in the order it needs.
+//!
+//! DataFusion's own rule moves sorts down and leaves them out where rows are known to be in order, for instance of one constant
+//! value. On the way up again a join may forget what was known below it, and the check of the finished plan then refuses
+//! the query. What that check would miss is sorted here.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::physical_expr::LexOrdering;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
+use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+
+/// DataFusion's rules, and [`MissingSorts`] after the one that puts sorts in.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    let after = rules.iter().position(|rule| rule.name() == "EnsureRequirements").map_or(0, |position| position + 1);
+    rules.insert(after, Arc::new(MissingSorts));
+    rules
+}
+
+/// See the module.
+#[derive(Debug)]
+struct MissingSorts;
+
+impl PhysicalOptimizerRule for MissingSorts {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(plan.transform_up(sort_inputs)?.data)
+    }
+
+    fn name(&self) -> &str {
+        "MissingSorts"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+fn sort_inputs(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+    let mut changed = false;
+    let mut inputs = Vec::with_capacity(plan.children().len());
+    for (input, required) in plan.children().into_iter().zip(plan.required_input_ordering()) {
+        let input = Arc::clone(input);
+        let Some(required) = required.map(|required| required.into_single()) else {
+            inputs.push(input);
+            continue;
+        };
+        if input.equivalence_properties().ordering_satisfy_requirement(required.clone())? {
+            inputs.push(input);
+            continue;
+        }
+        changed = true;
+        inputs.push(Arc::new(SortExec::new(LexOrdering::from(required), input)));
+    }
+    match changed {
+        true => Ok(Transformed::yes(replace_children_if_necessary(plan, inputs)?)),
+        false => Ok(Transformed::no(plan)),
+    }
+}
