@@ -13,7 +13,7 @@ mod errors;
 mod key_filter;
 mod lookup;
 mod metrics;
-mod missing_sorts;
+mod physical_rules;
 mod read;
 mod response;
 mod restore;

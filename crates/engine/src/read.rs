@@ -37,7 +37,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::errors::from_datafusion;
-use crate::missing_sorts::physical_rules;
+use crate::physical_rules::physical_rules;
 use crate::response::RowStream;
 
 /// Rows a batch.

@@ -387,7 +387,23 @@ impl Generator {
         let (left, types) = self.plain_of(depth - 1, outer, None);
         let (right, _) = self.plain_of(depth - 1, outer, Some(&types));
         let operator = self.random.pick(&["UNION", "UNION ALL", "EXCEPT", "INTERSECT"]);
+        let (left, right) = (self.at_one_scale(left, &types), self.at_one_scale(right, &types));
         (format!("{left} {operator} {right}"), types)
+    }
+
+    /// The query with numbers of one scale: of 1.0 and 1.00, which are equal, a set keeps any one.
+    fn at_one_scale(&mut self, query: String, types: &[Type]) -> String {
+        if !types.contains(&Type::Numeric) {
+            return query;
+        }
+        let alias = format!("x{}", self.aliases);
+        self.aliases += 1;
+        let column = |(index, of): (usize, &Type)| match of {
+            Type::Numeric => format!("c{index}::numeric(30,6) AS c{index}"),
+            _ => format!("c{index}"),
+        };
+        let list: Vec<String> = types.iter().enumerate().map(column).collect();
+        format!("SELECT {} FROM ({query}) AS {alias}", list.join(", "))
     }
 
     /// A recursion over rows of a table: with UNION until nothing is new, with UNION ALL for some steps.

@@ -24,6 +24,11 @@ pub(super) struct Sorted {
 impl Sorted {
     /// Segments are ranges of `rows` that follow one another. Rows that are equal in order stay as they are.
     pub(super) fn new(functions: &Functions, batches: &[Batch], rows: &[Live], segments: &[Range<usize>]) -> Sorted {
+        // What came and went within one interval: there is nothing to take columns from.
+        if rows.is_empty() {
+            let (bounds, firsts) = (vec![0..0; segments.len()], vec![None; segments.len()]);
+            return Sorted { columns: Vec::new(), bounds, starts: Vec::new(), firsts };
+        }
         let mut picked = Picked::default();
         let mut locations = Vec::with_capacity(rows.len());
         for row in rows {
