@@ -178,6 +178,8 @@ pub struct SourceRow {
     pub part: String,
     /// The position after the last row read.
     pub position: u64,
+    /// Its watermark as its column's type shows it, where there is one and a row has come.
+    pub watermark: Option<String>,
 }
 
 /// One value of a system relation.

@@ -385,6 +385,7 @@ impl FileSource {
             error: failure.error,
         }));
         reading.batch_count += 1;
+        let path = reading.path.clone();
         if !ended && (!self.follow || reading.batch_count < TURN_BATCHES) {
             self.current = Some(reading);
         }
@@ -393,7 +394,8 @@ impl FileSource {
         }
         let positions = self.tails.iter().map(|(path, tail)| (path.clone(), tail.offset)).collect();
         let byte_count = (offset - start) as usize;
-        Ok(Some(SourceBatch { columns, row_count, errors, positions, byte_count }))
+        let partitions = vec![(path, row_count)];
+        Ok(Some(SourceBatch { columns, row_count, errors, partitions, late_rows: 0, positions, byte_count }))
     }
 }
 

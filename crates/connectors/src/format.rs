@@ -173,7 +173,7 @@ impl Rows {
     ///
     /// A column that is not read is a `NullArray`.
     pub(crate) fn take(&mut self) -> (Vec<ArrayRef>, usize, Vec<Failure>) {
-        let row_count = self.row_count - self.failed_rows.len();
+        let row_count = self.row_count();
         let good = (!self.failed_rows.is_empty()).then(|| {
             let mut good = vec![true; self.row_count];
             self.failed_rows.drain(..).for_each(|row| good[row] = false);
@@ -192,6 +192,11 @@ impl Rows {
         self.row_count = 0;
         self.turn();
         (columns, row_count, std::mem::take(&mut self.failures))
+    }
+
+    /// The rows so far that have not failed.
+    pub(crate) fn row_count(&self) -> usize {
+        self.row_count - self.failed_rows.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

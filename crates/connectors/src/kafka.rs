@@ -231,6 +231,7 @@ fn open(description: &SourceDescription, from: &Positions, to: Option<&Positions
         asked: None,
         away: Some(Instant::now()),
         pending: None,
+        runs: Vec::new(),
     }))
 }
 
@@ -248,6 +249,8 @@ struct KafkaSource {
     away: Option<Instant>,
     /// An error that came after rows that had to go out first.
     pending: Option<PgError>,
+    /// Which partitions the decoder's rows are of, in order.
+    runs: Vec<(i32, usize)>,
 }
 
 struct Partition {
@@ -404,7 +407,13 @@ impl KafkaSource {
                     match message.payload() {
                         Some(payload) => {
                             byte_count += payload.len();
+                            let before = self.decoder.rows().row_count();
                             self.decoder.decode_record(payload, place(number, offset));
+                            let count = self.decoder.rows().row_count() - before;
+                            match self.runs.last_mut() {
+                                Some((last, rows)) if *last == number => *rows += count,
+                                _ => self.runs.push((number, count)),
+                            }
                         }
                         None => {
                             let error =
@@ -470,7 +479,9 @@ impl KafkaSource {
                 positions.insert(number.to_string(), next);
             }
         }
-        SourceBatch { columns, row_count, errors, positions, byte_count }
+        let partitions = std::mem::take(&mut self.runs);
+        let partitions = partitions.into_iter().map(|(number, count)| (number.to_string(), count)).collect();
+        SourceBatch { columns, row_count, errors, partitions, late_rows: 0, positions, byte_count }
     }
 }
 

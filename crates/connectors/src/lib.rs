@@ -3,6 +3,7 @@
 //! ```text
 //! SourceDescription --open(from, to)--> Source --next--> SourceBatch { columns, errors, positions }
 //!                                                            ^ format::Decoder, straight into Arrow builders
+//!                                                            ^ watermark, where one is declared: late rows
 //! ```
 //!
 //! A connector frames records and knows positions; a format turns a record into a row. What does not decode is never
@@ -14,6 +15,7 @@ mod format;
 mod kafka;
 mod load_generator;
 mod options;
+mod watermark;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use repr::{PgError, SqlState};
 
 pub use format::{FORMATS, Format};
 pub use options::OptionDoc;
+use watermark::Watermarked;
 
 /// Rows of a batch at most. Kernels are at their best from a few thousand rows on; more would only delay the first.
 pub(crate) const BATCH_ROWS_MAX: usize = 16_384;
@@ -61,6 +64,10 @@ pub struct SourceBatch {
     pub row_count: usize,
     /// Records before `positions` that are no row.
     pub errors: Vec<DecodeError>,
+    /// Which partitions or files the rows are of: so many of one, then so many of the next. As named in `positions`.
+    pub partitions: Vec<(String, usize)>,
+    /// Rows that were late and left out.
+    pub late_rows: usize,
     /// How far the source is read with this batch.
     pub positions: Positions,
     /// How many bytes were read for it.
@@ -104,7 +111,10 @@ pub fn open(
     to: Option<&Positions>,
 ) -> Result<Box<dyn Source>, PgError> {
     let connector = connector(description)?;
-    (connector.open)(description, from, to)
+    match description.watermark {
+        None => (connector.open)(description, from, to),
+        Some(watermark) => Watermarked::open(watermark, from, to, |from, to| (connector.open)(description, from, to)),
+    }
 }
 
 /// Where the source's data ends now. Reading up to there ends.

@@ -168,7 +168,15 @@ impl Source for LoadGenerator {
         let byte_count = columns.iter().map(|column| column.get_array_memory_size()).sum();
         self.next = next;
         let positions = Positions::from([(PARTITION.to_string(), next)]);
-        Ok(Next::Batch(SourceBatch { columns, row_count, errors: Vec::new(), positions, byte_count }))
+        Ok(Next::Batch(SourceBatch {
+            columns,
+            row_count,
+            errors: Vec::new(),
+            partitions: vec![(PARTITION.to_string(), row_count)],
+            late_rows: 0,
+            positions,
+            byte_count,
+        }))
     }
 }
 
@@ -202,6 +210,7 @@ mod tests {
 
     fn source(options: &[(&str, &str)], columns: &[(&str, SqlType)]) -> SourceDescription {
         SourceDescription {
+            watermark: None,
             connector: "load_generator".to_string(),
             options: options.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             format: None,

@@ -49,18 +49,24 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
     if let Some(bytes) = resident_bytes() {
         samples.gauge("tidewater_memory_bytes", "Memory of the process that is in use.", bytes as f64);
     }
-    for (id, rows, _) in shared.readers.counts() {
+    let sources = shared.readers.counts();
+    for read in &sources {
+        let help = "Rows read from the source.";
+        samples.object(MetricKind::Counter, "tidewater_source_rows_total", help, read.source, read.rows as f64);
+    }
+    for read in &sources {
+        let help = "Bytes read from the source.";
+        samples.object(MetricKind::Counter, "tidewater_source_bytes_total", help, read.source, read.bytes as f64);
+    }
+    for read in &sources {
+        let help = "Rows of the source that were left out because they came behind its watermark.";
         samples.object(
             MetricKind::Counter,
-            "tidewater_source_rows_total",
-            "Rows read from the source.",
-            id,
-            rows as f64,
+            "tidewater_source_late_rows_total",
+            help,
+            read.source,
+            read.late_rows as f64,
         );
-    }
-    for (id, _, bytes) in shared.readers.counts() {
-        let help = "Bytes read from the source.";
-        samples.object(MetricKind::Counter, "tidewater_source_bytes_total", help, id, bytes as f64);
     }
     for (id, errors) in shared.decode_errors.counts() {
         let help = "Inputs of the source that did not decode.";

@@ -63,8 +63,18 @@ struct Reader {
 /// What a source has given since the start.
 #[derive(Default)]
 pub(crate) struct Counts {
-    pub(crate) rows: AtomicU64,
-    pub(crate) bytes: AtomicU64,
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    late_rows: AtomicU64,
+}
+
+/// [`Counts`] as they are now.
+pub(crate) struct SourceCounts {
+    pub(crate) source: ObjectId,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// Rows left out because they were late.
+    pub(crate) late_rows: u64,
 }
 
 impl Readers {
@@ -115,12 +125,14 @@ impl Readers {
                     return Taken::Refused;
                 }
                 let (row_count, byte_count) = (batch.row_count as u64, batch.byte_count as u64);
+                let late_rows = batch.late_rows as u64;
                 let diffs = Lane::Constant(1, batch.row_count);
                 if runtime.append(source, batch.columns, batch.row_count, diffs, Some(batch.positions)).is_none() {
                     return Taken::TooNarrow;
                 }
                 counts.rows.fetch_add(row_count, Ordering::Relaxed);
                 counts.bytes.fetch_add(byte_count, Ordering::Relaxed);
+                counts.late_rows.fetch_add(late_rows, Ordering::Relaxed);
                 Taken::Whole
             };
             // First what is there now: until that is read, the source's views have no answer.
@@ -244,9 +256,12 @@ impl Readers {
         readers.values().chain(backfills.iter()).filter_map(row).collect()
     }
 
-    pub(crate) fn counts(&self) -> Vec<(ObjectId, u64, u64)> {
-        let count = |(id, counts): (&ObjectId, &Arc<Counts>)| {
-            (*id, counts.rows.load(Ordering::Relaxed), counts.bytes.load(Ordering::Relaxed))
+    pub(crate) fn counts(&self) -> Vec<SourceCounts> {
+        let count = |(id, counts): (&ObjectId, &Arc<Counts>)| SourceCounts {
+            source: *id,
+            rows: counts.rows.load(Ordering::Relaxed),
+            bytes: counts.bytes.load(Ordering::Relaxed),
+            late_rows: counts.late_rows.load(Ordering::Relaxed),
         };
         self.counts.lock().iter().map(count).collect()
     }

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use catalog::Catalog;
 use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
+use catalog::{Catalog, ObjectKind};
 use dataflow::DataflowStats;
 use plan::Fingerprint;
-use repr::{ObjectId, Timestamp};
+use repr::source::{Positions, SourceDescription, event_time_key, event_time_partition};
+use repr::text::calendar::TimeZone;
+use repr::text::datetime::{format_timestamp, format_timestamptz};
+use repr::{ObjectId, SqlType, Timestamp};
 
 use crate::engine::Shared;
 use crate::settings::Settings;
@@ -60,18 +63,34 @@ impl Asker {
             }
         }
         if reads("tw_sources") {
-            let sources = catalog.objects().filter(|object| object.kind_name() == "source");
-            for source in sources {
-                let positions = shared.runtime.source_positions(source.id).into_iter();
-                snapshot.sources.extend(positions.map(|(part, position)| SourceRow {
-                    object: source.id,
-                    part,
-                    position,
-                }));
+            for object in catalog.objects() {
+                if let ObjectKind::Source { description, .. } = &object.kind {
+                    let positions = shared.runtime.source_positions(object.id);
+                    snapshot.sources.extend(source_rows(object.id, description, &positions));
+                }
             }
         }
         snapshot
     }
+}
+
+/// The partitions of a source that were read.
+fn source_rows(object: ObjectId, description: &SourceDescription, positions: &Positions) -> Vec<SourceRow> {
+    let partitions = positions.iter().filter(|(key, _)| event_time_partition(key).is_none());
+    let row = |(part, position): (&String, &u64)| {
+        let latest = positions.get(&event_time_key(part)).map(|time| *time as i64);
+        let watermark = description.watermark.zip(latest).map(|(watermark, latest)| {
+            let (time, mut text) = (watermark.behind(latest), String::new());
+            match description.schema.columns[watermark.column].sql_type {
+                SqlType::Timestamp => format_timestamp(time, &mut text),
+                SqlType::Timestamptz => format_timestamptz(time, &TimeZone::UTC, &mut text),
+                _ => text = time.to_string(),
+            }
+            text
+        });
+        SourceRow { object, part: part.clone(), position: *position, watermark }
+    };
+    partitions.map(row).collect()
 }
 
 /// The object's name; for an arrangement that objects share what it holds, relations by their names.

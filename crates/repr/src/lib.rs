@@ -14,12 +14,14 @@ pub mod source;
 pub mod text;
 pub mod types;
 pub mod view;
+pub mod watermark;
 
 pub use batch::{Lane, UpdateBatch};
 pub use error::{PgError, SqlState};
 pub use schema::{ColumnSchema, RelationSchema};
 pub use types::SqlType;
 pub use view::{OnError, ViewOptions};
+pub use watermark::{LateRows, Watermark};
 
 /// A moment of the one timeline, in milliseconds since the Unix epoch where the clock allows it (a busy moment runs ahead).
 pub type Timestamp = u64;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::RelationSchema;
+use crate::{RelationSchema, Watermark};
 
 /// Option names are lower case with underscores (`header`, `start_offset`), values as the user wrote them, unquoted.
 pub type Options = BTreeMap<String, String>;
@@ -13,7 +13,22 @@ pub type Options = BTreeMap<String, String>;
 ///
 /// A file's position is a byte offset, a Kafka partition's the next offset, a generator's the next row number.
 /// A source's contents are a function of its positions: reading from the start up to them gives the same rows again.
+///
+/// A source with a watermark has beside each partition the latest event time read of it, as [`event_time_key`] says.
 pub type Positions = BTreeMap<String, u64>;
+
+/// What follows a partition's name in the key of its event time.
+const EVENT_TIME: &str = " (event time)";
+
+/// Where [`Positions`] hold the latest event time of a partition: the bits of an `i64`.
+pub fn event_time_key(partition: &str) -> String {
+    format!("{partition}{EVENT_TIME}")
+}
+
+/// The partition whose event time this key of [`Positions`] is for; None for the key of a position.
+pub fn event_time_partition(key: &str) -> Option<&str> {
+    key.strip_suffix(EVENT_TIME)
+}
 
 /// A source, ready to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,4 +43,6 @@ pub struct SourceDescription {
     pub format_options: Options,
     /// The columns its rows have.
     pub schema: RelationSchema,
+    /// How far event time has come, where that was declared.
+    pub watermark: Option<Watermark>,
 }

@@ -409,3 +409,43 @@ async fn the_work_of_a_client_that_vanishes_ends() {
     drop(deaf);
     becomes(&client, "SELECT count(*) FROM pg_stat_activity", &["1"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_behind_the_watermark_are_left_out_for_every_reader() {
+    let (files, data) = (Files::new(), TempDir::new().expect("a temporary directory"));
+    let server = Server::start_in(data.path(), &[]);
+    let client = server.connect().await;
+    // Each file has its own watermark, and what has no event time is never late.
+    let lines = |rows: &[(&str, u32)]| -> String {
+        rows.iter().map(|(time, number)| format!("2026-01-01 {time},{number}\n")).collect()
+    };
+    files.write("a.csv", lines(&[("12:00", 1), ("12:10", 2), ("12:04", 3), ("12:05", 4)]) + ",5\n");
+    files.write("b.csv", lines(&[("11:00", 6), ("10:54", 7)]));
+    let columns = "at timestamp, n int, WATERMARK FOR at AS at - INTERVAL '5' MINUTE";
+    let from = format!("FROM FILE (PATH '{}', FOLLOW) FORMAT CSV", files.path(""));
+    run(&client, &format!("CREATE SOURCE punctual ({columns}) WITH (LATE ROWS = drop) {from}")).await;
+    run(&client, &format!("CREATE SOURCE patient ({columns}) {from}")).await;
+    run(&client, "CREATE MATERIALIZED VIEW kept AS SELECT n FROM punctual").await;
+    run(&client, "CREATE MATERIALIZED VIEW everything AS SELECT n FROM patient").await;
+    becomes(&client, "SELECT * FROM kept ORDER BY n", &["1", "2", "4", "5", "6"]).await;
+    becomes(&client, "SELECT * FROM everything ORDER BY n", &["1", "2", "3", "4", "5", "6", "7"]).await;
+    files.append("a.csv", lines(&[("12:30", 8), ("12:24", 9)]));
+    files.append("b.csv", lines(&[("10:55", 10)]));
+    let punctual = ["1", "10", "2", "4", "5", "6", "8"];
+    becomes(&client, "SELECT * FROM kept ORDER BY n", &punctual).await;
+    // A view that comes later, a query from scratch, and all of it again after a restart.
+    run(&client, "CREATE MATERIALIZED VIEW later AS SELECT n, at FROM punctual").await;
+    for relation in ["punctual", "later"] {
+        becomes(&client, &format!("SELECT n FROM {relation} ORDER BY n"), &punctual).await;
+    }
+    let told = "SELECT right(part, 5), watermark FROM tw_catalog.tw_sources WHERE object_name = 'punctual' ORDER BY 1";
+    let watermarks = ["a.csv|2026-01-01 12:25:00", "b.csv|2026-01-01 10:55:00"];
+    assert_eq!(rows(&client, told).await, watermarks);
+    server.kill();
+    let server = Server::start_in(data.path(), &[]);
+    let client = server.connect().await;
+    for relation in ["punctual", "later", "kept"] {
+        becomes(&client, &format!("SELECT n FROM {relation} ORDER BY n"), &punctual).await;
+    }
+    assert_eq!(rows(&client, told).await, watermarks);
+}

@@ -131,6 +131,13 @@ pub fn bind_expr_over(
     Ok(typed)
 }
 
+/// Binds a constant length of time in the unit of a column of type `time`; `what` needs it.
+///
+/// Errors: 42804 for another type, 22023 for an interval with months and for what is no constant.
+pub(crate) fn bind_length(expr: &ast::Expr, time: &SqlType, what: &str, context: &BindContext) -> Result<i64, PgError> {
+    Binder::new(context).window_length(expr, time, what)
+}
+
 /// Binds a moment of AS OF and UP TO: a `timestamptz`, or a `bigint` of milliseconds since 1970.
 ///
 /// Errors: as [`bind_query`], `42804` for an expression of another type.

@@ -23,6 +23,7 @@ mod source;
 mod split;
 mod statements;
 mod table;
+pub(crate) mod watermark;
 mod window;
 
 use std::ops::ControlFlow;
@@ -212,7 +213,7 @@ pub(crate) struct StatementParser<'a> {
 }
 
 /// What sqlparser does not know, put into words that it does, in this order.
-const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 8] = [
+const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 9] = [
     window::rewrite,
     between::rewrite,
     table::rewrite,
@@ -221,6 +222,7 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 8] = [
     row::rewrite,
     asof::rewrite,
     as_of::rewrite,
+    watermark::rewrite,
 ];
 
 impl<'a> StatementParser<'a> {

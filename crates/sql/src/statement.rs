@@ -17,6 +17,7 @@ mod returning;
 mod show;
 mod subscribe;
 mod update;
+mod watermark;
 
 use catalog::{DEFAULT_SCHEMA, Object, ObjectKind};
 use datafusion::logical_expr::Expr;

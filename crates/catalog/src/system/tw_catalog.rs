@@ -84,7 +84,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         oid: 13405,
         schema: "tw_catalog",
         name: "tw_sources",
-        columns: "object_id oid, object_name text, part text, position int8",
+        columns: "object_id oid, object_name text, part text, position int8, watermark text",
         rows: |snapshot| {
             let row = |source: &super::SourceRow| {
                 vec![
@@ -92,6 +92,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
                     name(snapshot, source.object),
                     text(&source.part),
                     Value::Int(source.position as i64),
+                    source.watermark.as_deref().map_or(Value::Null, text),
                 ]
             };
             snapshot.sources.iter().map(row).collect()

@@ -12,6 +12,7 @@ fn source(path: &Path, options: &[&str], format: &str) -> SourceDescription {
     let mut all: repr::source::Options = options.iter().map(|name| (name.to_string(), "true".to_string())).collect();
     all.insert("path".to_string(), path.to_string_lossy().into_owned());
     SourceDescription {
+        watermark: None,
         connector: "file".to_string(),
         options: all,
         format: Some(format.to_string()),

@@ -295,6 +295,7 @@ mod tests {
     fn source(types: &[SqlType], options: &[(&str, &str)]) -> SourceDescription {
         let columns = types.iter().enumerate();
         SourceDescription {
+            watermark: None,
             connector: "file".to_string(),
             options: Default::default(),
             format: Some("csv".to_string()),

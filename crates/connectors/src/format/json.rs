@@ -337,6 +337,7 @@ mod tests {
 
     fn source(columns: &[(&str, SqlType)]) -> SourceDescription {
         SourceDescription {
+            watermark: None,
             connector: "file".to_string(),
             options: Default::default(),
             format: Some("json".to_string()),

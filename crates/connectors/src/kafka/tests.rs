@@ -14,6 +14,7 @@ fn source(broker: &str, options: &[(&str, &str)]) -> SourceDescription {
     all.insert("broker".to_string(), broker.to_string());
     all.insert("topic".to_string(), "numbers".to_string());
     SourceDescription {
+        watermark: None,
         connector: "kafka".to_string(),
         options: all,
         format: Some("json".to_string()),

@@ -293,7 +293,7 @@ impl Binder<'_> {
     }
 
     /// A constant in the unit of the time column: an integer for an integer, an interval in microseconds for a timestamp.
-    fn window_length(&self, expr: &ast::Expr, time: &SqlType, function: &str) -> Result<i64, PgError> {
+    pub(super) fn window_length(&self, expr: &ast::Expr, time: &SqlType, function: &str) -> Result<i64, PgError> {
         let typed = self.bind_expr(expr, &Env::Root, Clause::FromFunction)?;
         let invalid = |message: String| Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
         if !matches!(time, SqlType::Int2 | SqlType::Int4 | SqlType::Int8) {

@@ -85,6 +85,8 @@ pub struct CreateSource {
     /// `file`, `kafka`, `load_generator`; None where WITH (connector = ..) says it.
     pub(crate) connector: Option<String>,
     pub(crate) connection: Option<Name>,
+    /// Options of the relation, not of where it comes from; with WITH (connector = ..) both are among `options`.
+    pub(crate) row_options: Options,
     pub(crate) options: Options,
     pub(crate) format: Option<String>,
     pub(crate) format_options: Options,

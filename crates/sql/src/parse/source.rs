@@ -11,8 +11,8 @@ use sqlparser::tokenizer::Token;
 use super::{Ast, CreateConnection, CreateSource, Options, StatementParser};
 
 /// Options whose name is two words. Any other second word is the option's value.
-const TWO_WORD_OPTIONS: [(&str, &str); 4] =
-    [("ON", "ERROR"), ("START", "OFFSET"), ("START", "TIMESTAMP"), ("TICK", "INTERVAL")];
+const TWO_WORD_OPTIONS: [(&str, &str); 5] =
+    [("LATE", "ROWS"), ("ON", "ERROR"), ("START", "OFFSET"), ("START", "TIMESTAMP"), ("TICK", "INTERVAL")];
 
 impl StatementParser<'_> {
     /// After CREATE SOURCE.
@@ -27,16 +27,18 @@ impl StatementParser<'_> {
             constraints,
             connector: None,
             connection: None,
+            row_options: Options::new(),
             options: Options::new(),
             format: None,
             format_options: Options::new(),
         };
+        // What stands right behind the columns is said of the rows, whatever they come from.
+        let said_of_rows = if self.accept(&["WITH"]) { Some(self.options()?) } else { None };
         if self.accept(&["FROM"]) {
             self.source_from(&mut source)?;
-        } else if self.accept(&["WITH"]) {
-            source.options = self.options()?;
+            source.row_options = said_of_rows.unwrap_or_default();
         } else {
-            return Err(self.syntax_error());
+            source.options = said_of_rows.ok_or_else(|| self.syntax_error())?;
         }
         if self.accept(&["FORMAT"]) {
             self.source_format(&mut source)?;

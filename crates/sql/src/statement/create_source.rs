@@ -8,9 +8,10 @@ use repr::source::{Options, SourceDescription};
 use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlState, SqlType};
 
 use super::create_table::columns_schema;
-use super::{BoundStatement, creation_schema};
+use super::{BoundStatement, creation_schema, watermark};
 use crate::bind::BindContext;
 use crate::parse::CreateSource;
+use crate::parse::watermark::declaration;
 
 pub(super) fn bind(source: &CreateSource, context: &BindContext) -> Result<BoundStatement, PgError> {
     let mut options = source.options.clone();
@@ -27,6 +28,16 @@ pub(super) fn bind(source: &CreateSource, context: &BindContext) -> Result<Bound
         }
     }
     let schema = source_schema(source, &connector, &options)?;
+    let mut row_options = source.row_options.clone();
+    let said_of_rows = if source.connector.is_none() { &mut options } else { &mut row_options };
+    let watermark = watermark::bind(&schema.columns, &source.constraints, said_of_rows, context)?;
+    if let Some(unknown) = row_options.keys().next() {
+        return Err(PgError::new(
+            SqlState::INVALID_PARAMETER_VALUE,
+            format!("unrecognized source option \"{unknown}\""),
+        )
+        .with_hint("Options of the connector stand behind its name."));
+    }
     let format = match (connector.as_str(), &source.format) {
         ("load_generator", None) => None,
         ("load_generator", Some(_)) => {
@@ -42,7 +53,7 @@ pub(super) fn bind(source: &CreateSource, context: &BindContext) -> Result<Bound
     Ok(BoundStatement::CreateSource {
         schema_name: creation_schema(&source.name)?,
         name: source.name.name.clone(),
-        description: SourceDescription { connector, options, format, format_options, schema },
+        description: SourceDescription { connector, options, format, format_options, schema, watermark },
         if_not_exists: source.if_not_exists,
         depends_on,
     })
@@ -131,7 +142,9 @@ fn format_options(source: &CreateSource, format: Option<&str>, options: &mut Opt
 
 fn source_schema(source: &CreateSource, connector: &str, options: &Options) -> Result<RelationSchema, PgError> {
     if !source.columns.is_empty() {
-        let schema = columns_schema(&source.name.name, &source.columns, &source.constraints)?;
+        let constraints = source.constraints.iter().filter(|constraint| declaration(constraint).is_none());
+        let constraints: Vec<_> = constraints.cloned().collect();
+        let schema = columns_schema(&source.name.name, &source.columns, &constraints)?;
         if schema.primary_key.is_some() {
             return Err(PgError::unsupported("PRIMARY KEY on a source"));
         }

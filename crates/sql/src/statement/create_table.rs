@@ -12,6 +12,7 @@ use sqlparser::ast::{
 use super::{BoundStatement, check_distinct_columns, creation_schema};
 use crate::bind::{BindContext, bind_expr_over};
 use crate::cast::{CastContext, cast, type_from_ast};
+use crate::parse::watermark::declaration;
 use crate::parse::{Ast, fold, object_name, parse, position_of};
 
 pub(super) fn bind(table: &CreateTable, context: &BindContext) -> Result<BoundStatement, PgError> {
@@ -77,6 +78,9 @@ pub(super) fn columns_schema(
             }
             TableConstraint::Unique(_) => return Err(PgError::unsupported("UNIQUE")),
             TableConstraint::ForeignKey(_) => return Err(PgError::unsupported("FOREIGN KEY")),
+            watermark if declaration(watermark).is_some() => {
+                return Err(PgError::unsupported("WATERMARK on a table").with_hint("A source can have one."));
+            }
             TableConstraint::Check(_) => return Err(PgError::unsupported("CHECK")),
             other => return Err(PgError::unsupported(format!("table constraint {other}"))),
         }
