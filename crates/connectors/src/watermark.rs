@@ -36,7 +36,7 @@ impl Watermarked {
         Ok(Box::new(Watermarked { inner, watermark, latest: latest.collect() }))
     }
 
-    /// Follows the event times of a batch; which rows are not late, if any is.
+    /// Follows the event times of a batch; which rows are on time, if any is late.
     fn follow(&mut self, batch: &SourceBatch) -> Result<Option<BooleanArray>, PgError> {
         let times = cast(&batch.columns[self.watermark.column], &DataType::Int64);
         let times = times.map_err(|error| PgError::internal(format!("event time: {error}")))?;
@@ -73,13 +73,20 @@ impl Source for Watermarked {
             other => return Ok(other),
         };
         let on_time = self.follow(&batch)?;
-        if let (LateRows::Drop, Some(on_time)) = (self.watermark.late_rows, on_time) {
-            batch.late_rows = batch.row_count - on_time.true_count();
-            batch.row_count = on_time.true_count();
+        let kept = match (self.watermark.late_rows, on_time) {
+            (LateRows::Apply, _) | (LateRows::Drop, None) => None,
+            (LateRows::Drop, Some(on_time)) => {
+                batch.late_rows = batch.row_count - on_time.true_count();
+                Some(on_time)
+            }
+            (LateRows::Only, Some(on_time)) => Some(BooleanArray::new(!on_time.values(), None)),
+            (LateRows::Only, None) => Some(BooleanArray::from(vec![false; batch.row_count])),
+        };
+        if let Some(kept) = kept {
+            batch.row_count = kept.true_count();
             // The partitions of what is left are nobody's to ask for.
             batch.partitions.clear();
-            let columns: Result<Vec<ArrayRef>, _> =
-                batch.columns.iter().map(|column| filter(column, &on_time)).collect();
+            let columns: Result<Vec<ArrayRef>, _> = batch.columns.iter().map(|column| filter(column, &kept)).collect();
             batch.columns = columns.map_err(|error| PgError::internal(error.to_string()))?;
         }
         let times = self.latest.iter().map(|(partition, time)| (event_time_key(partition), *time as u64));
@@ -164,8 +171,11 @@ mod tests {
         assert_eq!(late, 3);
         assert_eq!(positions.get(&event_time_key("a")), Some(&101));
         assert_eq!(positions.get(&event_time_key("b")), Some(&20));
-        let (times, late, _) = read(LateRows::Apply, &Positions::new(), rows);
+        let (times, late, _) = read(LateRows::Apply, &Positions::new(), rows.clone());
         assert_eq!((times.len(), late), (10, 0));
+        let (times, late, positions) = read(LateRows::Only, &Positions::new(), rows);
+        assert_eq!((times, late), (vec![Some(94), Some(14), Some(90)], 0));
+        assert_eq!(positions.get(&event_time_key("a")), Some(&101));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub struct Watermark {
     pub late_rows: LateRows,
 }
 
-/// `LATE ROWS = apply | drop`.
+/// `LATE ROWS = apply | drop | only`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LateRows {
     /// They are rows like any other.
@@ -24,6 +24,8 @@ pub enum LateRows {
     Apply,
     /// They are counted, and are no rows of the relation.
     Drop,
+    /// They are all there is: what a relation of the same input with [`LateRows::Drop`] leaves out.
+    Only,
 }
 
 impl LateRows {
@@ -32,6 +34,7 @@ impl LateRows {
         match name {
             "apply" => Some(LateRows::Apply),
             "drop" => Some(LateRows::Drop),
+            "only" => Some(LateRows::Only),
             _ => None,
         }
     }

@@ -105,6 +105,11 @@ impl StatementParser<'_> {
         loop {
             let here = self.syntax_error();
             let name = self.option_name()?;
+            if name == "late_rows" && self.accept(&["INTO"]) {
+                return Err(PgError::unsupported("LATE ROWS INTO").with_hint(
+                    "Declare the same source once more, under another name and WITH (LATE ROWS = only): it is the late rows.",
+                ));
+            }
             self.accept_token(&Token::Eq);
             let value = match self.peek().token {
                 Token::Comma | Token::RParen => "true".to_string(),

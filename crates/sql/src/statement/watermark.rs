@@ -65,6 +65,6 @@ fn is_column(expr: &Expr, name: &str) -> bool {
 fn late_rows(value: &str) -> Result<LateRows, PgError> {
     LateRows::parse(&value.to_lowercase()).ok_or_else(|| {
         let message = format!("invalid value for option \"LATE ROWS\": \"{value}\"");
-        PgError::new(SqlState::INVALID_PARAMETER_VALUE, message).with_hint("Available values: apply, drop.")
+        PgError::new(SqlState::INVALID_PARAMETER_VALUE, message).with_hint("Available values: apply, drop, only.")
     })
 }
