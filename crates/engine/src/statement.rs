@@ -13,6 +13,7 @@ mod set;
 mod show;
 mod subscribe;
 pub(crate) mod transaction;
+mod truncate;
 mod update;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ pub(crate) async fn run(
         BoundStatement::Drop { kind, objects, missing, cascade } => {
             drop::run(session, *kind, objects, missing, *cascade).await
         }
+        BoundStatement::Truncate(tables) => truncate::run(session, prepared, tables).await,
         BoundStatement::ShowObjects(kind) => show::objects(session, prepared.catalog(), *kind),
         BoundStatement::ShowColumns(relation) => show::columns(prepared.catalog(), *relation),
         BoundStatement::ShowCreate(object) => show::create(prepared.catalog(), *object),

@@ -16,6 +16,7 @@ mod prepare;
 mod returning;
 mod show;
 mod subscribe;
+mod truncate;
 mod update;
 mod watermark;
 
@@ -108,6 +109,8 @@ pub enum BoundStatement {
         missing: Vec<String>,
         cascade: bool,
     },
+    /// Each table once, with a query for all its rows.
+    Truncate(Vec<(ObjectId, BoundQuery)>),
     ShowObjects(Kind),
     ShowColumns(ObjectId),
     ShowCreate(ObjectId),
@@ -209,6 +212,7 @@ fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStateme
         Ast::CreateView(view) => create_view::bind(view, context)?,
         Ast::CreateIndex(index) => create_index::bind(index, context)?,
         Ast::Drop(drop) => drop::bind(drop, context)?,
+        Ast::Truncate(names) => truncate::bind(names, context)?,
         Ast::Show(show) => show::bind(show, context)?,
         Ast::Set(set) => BoundStatement::Set { name: set.name.clone(), value: set.value.clone(), local: set.local },
         Ast::Reset(name) => BoundStatement::Reset(name.clone()),

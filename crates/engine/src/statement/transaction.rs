@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use catalog::Object;
 use dataflow::PeekTarget;
+use datafusion::logical_expr::LogicalPlan;
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
+use sql::Purpose;
 use sql::bind::BoundQuery;
 use sql::parse::TransactionModes;
 use sql::statement::Returning;
@@ -67,6 +69,26 @@ impl Writing<'_> {
         parameters: &[ArrayRef],
     ) -> Result<(Vec<ArrayRef>, usize), PgError> {
         let plan = prepared.optimized(&query.plan)?;
+        self.run(prepared, query, plan, parameters).await
+    }
+
+    /// The rows of one of several queries of the statement. It is planned each time.
+    pub(super) async fn rows_of_one(
+        &mut self,
+        prepared: &Prepared,
+        query: &BoundQuery,
+    ) -> Result<(Vec<ArrayRef>, usize), PgError> {
+        let plan = sql::optimize(query.plan.clone(), Purpose::Read)?;
+        self.run(prepared, query, plan, &[]).await
+    }
+
+    async fn run(
+        &mut self,
+        prepared: &Prepared,
+        query: &BoundQuery,
+        plan: LogicalPlan,
+        parameters: &[ArrayRef],
+    ) -> Result<(Vec<ArrayRef>, usize), PgError> {
         let mut reading = self.session.reading(prepared.catalog());
         // Whatever is read becomes durable with what is written, for the log is in order.
         reading.unsynced = true;
@@ -112,14 +134,20 @@ impl Writing<'_> {
         change: Change,
     ) -> Result<(), PgError> {
         check(&self.session.shared, object, schema, self.pending(), &change).await?;
+        self.write_checked(vec![change]).await
+    }
+
+    /// Applies changes that break no rule, at one time, or adds them to the open block. On return they are as durable as the
+    /// session wants.
+    pub(super) async fn write_checked(&mut self, changes: Vec<Change>) -> Result<(), PgError> {
         if let Some(transaction) = self.session.transaction.as_mut() {
-            transaction.changes.push(change);
+            transaction.changes.extend(changes);
             if !self.explicit && transaction.writing.is_none() {
                 transaction.writing = self.lock.take();
             }
             return Ok(());
         }
-        apply(&self.session.shared, vec![change])?;
+        apply(&self.session.shared, changes)?;
         self.lock = None;
         if self.session.settings.synchronous_commit() {
             self.session.shared.sync_appended().await?;

@@ -23,6 +23,8 @@ pub enum Ast {
     CreateView(CreateView),
     CreateIndex(Box<ast::CreateIndex>),
     Drop(Drop),
+    /// TRUNCATE of tables.
+    Truncate(Vec<Name>),
     Show(Show),
     Set(Set),
     /// RESET of one setting, or of ALL.

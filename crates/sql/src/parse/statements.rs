@@ -6,15 +6,15 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::{
-    Ast, CopyIn, CopyOut, CopySource, CreateView, Declare, DiscardTarget, Drop, Execute, Explain, Fetch, Kind, Options,
-    Prepare, Set, Show, StatementParser, Subscribe, SubscribeTarget, TransactionModes,
+    Ast, CopyIn, CopyOut, CopySource, CreateView, Declare, DiscardTarget, Drop, Execute, Explain, Fetch, Kind, Name,
+    Options, Prepare, Set, Show, StatementParser, Subscribe, SubscribeTarget, TransactionModes,
 };
 
 /// Statements of PostgreSQL that we do not have, by their first word.
-const UNSUPPORTED: [&str; 25] = [
+const UNSUPPORTED: [&str; 24] = [
     "ALTER", "ANALYZE", "CALL", "CLUSTER", "COMMENT", "DO", "GRANT", "IMPORT", "LISTEN", "LOAD", "LOCK", "MERGE",
-    "MOVE", "NOTIFY", "REASSIGN", "REFRESH", "REINDEX", "REVOKE", "SECURITY", "TRUNCATE", "UNLISTEN", "VACUUM", "USE",
-    "DESCRIBE", "KILL",
+    "MOVE", "NOTIFY", "REASSIGN", "REFRESH", "REINDEX", "REVOKE", "SECURITY", "UNLISTEN", "VACUUM", "USE", "DESCRIBE",
+    "KILL",
 ];
 
 /// What PostgreSQL (and later versions of ours) CREATE and DROP, and we do not.
@@ -96,6 +96,7 @@ impl StatementParser<'_> {
     fn utility(&mut self, word: &str, unknown: PgError) -> Result<Ast, PgError> {
         match word {
             "DROP" => self.drop(),
+            "TRUNCATE" => self.truncate().map(Ast::Truncate),
             "SHOW" => self.show().map(Ast::Show),
             "SET" => self.set(),
             "RESET" => self.reset(),
@@ -249,6 +250,20 @@ impl StatementParser<'_> {
             self.accept(&["RESTRICT"]);
         }
         Ok(Ast::Drop(Drop { kind, names, if_exists, cascade }))
+    }
+
+    /// After TRUNCATE. There are neither sequences to restart nor tables that refer to others.
+    fn truncate(&mut self) -> Result<Vec<Name>, PgError> {
+        self.accept(&["TABLE"]);
+        let names = self.comma_separated(|parser| {
+            parser.accept(&["ONLY"]);
+            let name = parser.name()?;
+            parser.accept_token(&Token::Mul);
+            Ok(name)
+        })?;
+        let _ = self.accept(&["RESTART", "IDENTITY"]) || self.accept(&["CONTINUE", "IDENTITY"]);
+        let _ = self.accept(&["CASCADE"]) || self.accept(&["RESTRICT"]);
+        Ok(names)
     }
 
     fn show(&mut self) -> Result<Show, PgError> {
