@@ -377,8 +377,8 @@ fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgErro
     Ok(Call { function, argument, filter, distinct: call.params.distinct, output, needs_group, percentile, whole })
 }
 
-/// A percentile that can be counted: at one fraction, of values that are what they are ordered by. Intervals are not, since
-/// what lies between two of them is not in the plan's power to say.
+/// A percentile that can be counted: at one fraction, of values that tell their order. Intervals do not, and what lies between
+/// two of them is not in the plan's power to say.
 fn percentile(
     function: &str,
     call: &AggregateFunction,
@@ -394,8 +394,18 @@ fn percentile(
     else {
         return Ok(None);
     };
-    let countable = sort.expr == *value
+    let countable = tells_order(value, &sort.expr)
         && (0.0..=1.0).contains(fraction)
         && (!continuous || type_of(value, schema)? == DataType::Float64);
     Ok(countable.then_some((Percentile { fraction: *fraction, continuous }, !sort.asc)))
+}
+
+/// Whether operators that order by `value` order as `order` does. They know -0 and NaN of floats, so floats need no key.
+fn tells_order(value: &Expr, order: &Expr) -> bool {
+    match order {
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "float4_key" | "float8_key") => {
+            call.args.as_slice() == std::slice::from_ref(value)
+        }
+        _ => order == value,
+    }
 }
