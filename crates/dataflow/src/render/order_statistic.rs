@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, UInt32Array};
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::datatypes::{DataType, Float64Type};
 use plan::dataflow_plan::{Node, Percentile, SortKey};
 use repr::{Diff, Lane, Timestamp};
 
@@ -135,12 +135,11 @@ impl OrderStatistic {
         }
     }
 
-    /// By the value; values that are equal in order without being the same, as in a sort (-0 first), then by hash.
+    /// By the value; values that are equal in order without being the same, by hash.
     fn compare(&self, batches: &[Batch], left: &Live, right: &Live) -> Ordering {
         let SortKey { column, descending, nulls_first } = self.value;
         let ((a, i), (b, j)) = (left.place.value(batches, column), right.place.value(batches, column));
-        let order = compare_values(a, i, b, j, descending, nulls_first);
-        order.then_with(|| compare_floats(a, i, b, j)).then(left.hash.cmp(&right.hash))
+        compare_values(a, i, b, j, descending, nulls_first).then(left.hash.cmp(&right.hash))
     }
 
     fn flush(&self, states: &mut States, output: &mut Output) {
@@ -169,19 +168,6 @@ impl OrderStatistic {
         let diffs = Lane::Values(states.changes.iter().map(|change| change.2).collect()).compress();
         output.updates.push(Updates::new(columns, times, diffs));
         states.clear();
-    }
-}
-
-/// The order of floats that SQL calls equal; equal for all else. Both are not NULL.
-fn compare_floats(left: &ArrayRef, i: usize, right: &ArrayRef, j: usize) -> Ordering {
-    match left.data_type() {
-        DataType::Float32 => {
-            left.as_primitive::<Float32Type>().value(i).total_cmp(&right.as_primitive::<Float32Type>().value(j))
-        }
-        DataType::Float64 => {
-            left.as_primitive::<Float64Type>().value(i).total_cmp(&right.as_primitive::<Float64Type>().value(j))
-        }
-        _ => Ordering::Equal,
     }
 }
 
