@@ -27,11 +27,11 @@ use crate::typed::TypedExpr;
 /// The longest constant that bounds are moved by, in days: sums with the clock then stay in range.
 const DAYS_MAX: i64 = 36_525;
 
-/// `column > bound`, or `>=`. The bound reads the clock and no column.
-#[derive(Clone)]
+/// `column + distance > bound`, or `>=`. The bound reads the clock and no column.
 struct Bound {
     column: Column,
-    operator: Operator,
+    distance: Distance,
+    strict: bool,
     bound: TypedExpr,
 }
 
@@ -131,24 +131,20 @@ fn consequences(known: &[Expr], join: &Join) -> Result<Vec<Expr>, PgError> {
     let mut steps = Vec::new();
     for condition in known {
         comparisons(condition, &mut |low, high, strict| {
-            let (Some((low_term, low_moved)), Some((high_term, high_moved))) = (term(low), term(high)) else {
-                if let (Some(bound), Some((column, moved))) = (clock_bound(low, &join.schema), term(high))
-                    && moved == Distance::default()
-                {
-                    let operator = if strict { Operator::Gt } else { Operator::GtEq };
-                    bounds.push(Bound { column, operator, bound });
-                }
-                return;
-            };
-            if let Some(distance) = high_moved.minus(low_moved) {
-                steps.push(Step { low: low_term, high: high_term, distance, strict });
+            let Some((high, high_moved)) = term(high) else { return };
+            if let Some(bound) = clock_bound(low, &join.schema) {
+                bounds.push(Bound { column: high, distance: high_moved, strict, bound });
+            } else if let Some((low, low_moved)) = term(low)
+                && let Some(distance) = high_moved.minus(low_moved)
+            {
+                steps.push(Step { low, high, distance, strict });
             }
         });
     }
     let mut derived: Vec<Expr> = Vec::new();
     for bound in &bounds {
         // Each column once, by the fewest steps: what follows by others is true as well and says little more.
-        let mut reached = vec![(bound.column.clone(), Distance::default(), bound.operator == Operator::Gt)];
+        let mut reached = vec![(bound.column.clone(), bound.distance, bound.strict)];
         let mut next = 0;
         while let Some((from, moved, strict)) = reached.get(next).cloned() {
             next += 1;
