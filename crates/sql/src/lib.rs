@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod cast;
+mod clock_bounds;
 pub mod functions;
 pub mod literal;
 pub mod operators;

@@ -35,6 +35,8 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 use repr::PgError;
 
+use crate::clock_bounds;
+
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -52,6 +54,7 @@ pub fn optimize(plan: LogicalPlan, purpose: Purpose) -> Result<LogicalPlan, PgEr
         plan.schema().fields().iter().map(|field| field.data_type().clone()).collect()
     };
     let expected = types(&plan);
+    let plan = if purpose == Purpose::Maintain { clock_bounds::derive(plan)? } else { plan };
     let context = Context::new()?;
     let optimizer = Optimizer::with_rules(rules(purpose, joins_null_keys(&plan)?));
     let optimized = optimizer.optimize(plan, &context, |_, _| {}).map_err(plan_error)?;

@@ -44,7 +44,9 @@ use dialect::TidewaterDialect;
 /// How deep sqlparser may recurse. Its methods grow the stack as they need it, so this bounds memory, not the stack.
 const RECURSION_MAX: usize = 300;
 
-static DIALECT: TidewaterDialect = TidewaterDialect;
+static DIALECT: TidewaterDialect = TidewaterDialect { versions: false };
+/// For texts with `FOR SYSTEM_TIME`.
+static DIALECT_WITH_VERSIONS: TidewaterDialect = TidewaterDialect { versions: true };
 
 /// One statement of a text.
 #[derive(Clone, Debug)]
@@ -228,7 +230,9 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 9] = [
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
         let tokens = REWRITES.iter().fold(tokenize(text)?, |tokens, rewrite| rewrite(tokens));
-        let parser = Parser::new(&DIALECT).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
+        let has_versions = tokens.iter().any(|token| is_word(&token.token, "SYSTEM_TIME"));
+        let dialect = if has_versions { &DIALECT_WITH_VERSIONS } else { &DIALECT };
+        let parser = Parser::new(dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
         Ok(StatementParser { text, depth, inside: 0, parser })
     }
 

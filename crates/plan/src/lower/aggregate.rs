@@ -20,7 +20,9 @@ use repr::accumulator::Accumulator;
 
 use super::{Lowering, batch, resolve_all};
 use crate::dataflow_plan::{Aggregate, NodeId, Operator, Percentile, SortKey, column, positional_schema};
-use crate::expression::{aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve, type_of};
+use crate::expression::{
+    aggregate_call, all_columns, cast, internal, literal, null, only_where, resolve, substitute, type_of,
+};
 use crate::graph::place;
 
 /// One aggregate call over positions of the input.
@@ -54,8 +56,16 @@ impl Lowering<'_> {
             return self.grouping_sets(input, aggregate, sets);
         }
         let key = resolve_all(&aggregate.group_expr, schema)?;
-        let calls = calls(aggregate, key.len())?;
+        let calls = calls(aggregate, key.len(), &self.computed(input))?;
         self.grouped(input, &key, &calls)
+    }
+
+    /// What each column of `node` is, as far as one step back tells: an aggregate's arguments are columns made for it.
+    fn computed(&self, node: NodeId) -> Vec<Expr> {
+        match &self.graph.nodes[node].operator {
+            Operator::Map { columns, .. } => columns.clone(),
+            _ => all_columns(self.graph.width(node)),
+        }
     }
 
     /// One row a group: the key, then the calls. Without a key there is a row even over nothing.
@@ -97,7 +107,7 @@ impl Lowering<'_> {
             }
         }
         let types: Vec<DataType> = aggregate.schema.fields().iter().map(|field| field.data_type().clone()).collect();
-        let calls = calls(aggregate, keys.len() + 1)?;
+        let calls = calls(aggregate, keys.len() + 1, &self.computed(input))?;
         let mut seen: Vec<u64> = Vec::new();
         let mut nodes = Vec::new();
         for set in sets {
@@ -333,18 +343,18 @@ fn with(key: &[Expr], value: Expr) -> Vec<Expr> {
     key.iter().cloned().chain([value]).collect()
 }
 
-/// The calls of an aggregate, whose results come after `skipped` columns.
-fn calls(aggregate: &LogicalAggregate, skipped: usize) -> Result<Vec<Call>, PgError> {
+/// The calls of an aggregate, whose results come after `skipped` columns; its input's columns are `computed` so.
+fn calls(aggregate: &LogicalAggregate, skipped: usize, computed: &[Expr]) -> Result<Vec<Call>, PgError> {
     let outputs = aggregate.schema.fields().iter().skip(skipped).map(|field| field.data_type().clone());
     let calls = aggregate.aggr_expr.iter().zip(outputs);
-    calls.map(|(expr, output)| call(expr, output, aggregate.input.schema())).collect()
+    calls.map(|(expr, output)| call(expr, output, aggregate.input.schema(), computed)).collect()
 }
 
 fn types_of(schema: &DFSchema) -> impl Iterator<Item = DataType> {
     schema.fields().iter().map(|field| field.data_type().clone())
 }
 
-fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgError> {
+fn call(expr: &Expr, output: DataType, schema: &DFSchema, computed: &[Expr]) -> Result<Call, PgError> {
     let call = aggregate_call(expr).ok_or_else(|| PgError::internal(format!("{expr} is not an aggregate call")))?;
     let function = call.func.name().to_lowercase();
     let mut whole = call.clone();
@@ -364,7 +374,7 @@ fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgErro
         !(counts_rows && matches!(argument, Expr::Literal(value, _) if !value.is_null()))
     });
     let schema = positional_schema(types_of(schema));
-    let percentile = percentile(&function, &whole, &schema)?;
+    let percentile = percentile(&function, &whole, &schema, computed)?;
     let needs_group = match (function.as_str(), whole.params.args.as_slice()) {
         ("count" | "min" | "max" | "single_value", _) => false,
         _ if percentile.is_some() => false,
@@ -377,12 +387,13 @@ fn call(expr: &Expr, output: DataType, schema: &DFSchema) -> Result<Call, PgErro
     Ok(Call { function, argument, filter, distinct: call.params.distinct, output, needs_group, percentile, whole })
 }
 
-/// A percentile that can be counted: at one fraction, of values that are what they are ordered by. Intervals are not, since
-/// what lies between two of them is not in the plan's power to say.
+/// A percentile that can be counted: at one fraction, of values that tell their order. Intervals do not, and what lies between
+/// two of them is not in the plan's power to say.
 fn percentile(
     function: &str,
     call: &AggregateFunction,
     schema: &Schema,
+    computed: &[Expr],
 ) -> Result<Option<(Percentile, bool)>, PgError> {
     let continuous = match function {
         "percentile_cont" => true,
@@ -394,8 +405,19 @@ fn percentile(
     else {
         return Ok(None);
     };
-    let countable = sort.expr == *value
+    let meaning = |expr: &Expr| substitute(expr.clone(), &|index| computed[index].clone());
+    let countable = tells_order(&meaning(value)?, &meaning(&sort.expr)?)
         && (0.0..=1.0).contains(fraction)
         && (!continuous || type_of(value, schema)? == DataType::Float64);
     Ok(countable.then_some((Percentile { fraction: *fraction, continuous }, !sort.asc)))
+}
+
+/// Whether operators that order by `value` order as `order` does. They know -0 and NaN of floats, so floats need no key.
+fn tells_order(value: &Expr, order: &Expr) -> bool {
+    match order {
+        Expr::ScalarFunction(call) if matches!(call.func.name(), "float4_key" | "float8_key") => {
+            call.args.as_slice() == std::slice::from_ref(value)
+        }
+        _ => order == value,
+    }
 }

@@ -286,7 +286,10 @@ impl Binder<'_> {
                 index_hints,
             } => {
                 let extra = !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty();
-                if version.is_some() || json_path.is_some() || extra {
+                if let Some(version) = version {
+                    return Err(version_refused(version));
+                }
+                if json_path.is_some() || extra {
                     return Err(PgError::unsupported(format!("this form of \"{name}\" in FROM")));
                 }
                 if sample.is_some() {
@@ -529,5 +532,29 @@ impl ScopeRelation {
     pub(crate) fn key_within(&self, columns: &[Expr]) -> bool {
         let Some(key) = &self.key else { return false };
         key.iter().all(|index| columns.contains(&self.columns[*index].typed.expr))
+    }
+}
+
+/// Why a relation cannot be read in a version of its own.
+///
+/// At a moment of event time it could be an ASOF join, if the relation said which column its versions go by. As of the
+/// moment a row is processed the answer depends on when rows came: no view of it could equal its query.
+fn version_refused(version: &ast::TableVersion) -> PgError {
+    let at = match version {
+        ast::TableVersion::ForSystemTimeAsOf(at) => at,
+        other => return PgError::unsupported(format!("{other} after a relation")),
+    };
+    let is_processing_time =
+        matches!(at, ast::Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("proctime"));
+    match is_processing_time {
+        true => PgError::unsupported("FOR SYSTEM_TIME AS OF PROCTIME()")
+            .with_detail("Its answer depends on when rows came, not on which rows there are.")
+            .with_hint("Write a plain JOIN, whose answer follows both of its sides."),
+        false => PgError::unsupported("FOR SYSTEM_TIME AS OF a moment")
+            .with_detail("No column is known that tells the versions of a relation.")
+            .with_hint(
+                "Name the column in an ASOF JOIN: l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts. To read all as it was, \
+                 end the query with AS OF and the moment.",
+            ),
     }
 }

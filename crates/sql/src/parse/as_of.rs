@@ -1,7 +1,8 @@
 //! `SELECT .. AS OF t`, which sqlparser would take for an alias called `of`.
 //!
 //! Where AS OF stands outside of parentheses and a moment follows it, which cannot follow an alias, the two words become one
-//! that is reserved: the query ends before it, and the statement's parser goes on from there.
+//! that is reserved: the query ends before it, and the statement's parser goes on from there. A relation's own
+//! `FOR SYSTEM_TIME AS OF` stays what it is.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -19,8 +20,8 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         return tokens;
     }
     let mut depth = 0i32;
-    // The last two tokens that are not white space.
-    let (mut before, mut last) = (None, None);
+    // The last three tokens that are not white space.
+    let (mut earlier, mut before, mut last) = (None, None, None);
     let mut marks = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
         match &token.token {
@@ -32,13 +33,14 @@ pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
                     && depth == 0
                     && is_word(&tokens[first as usize].token, "AS")
                     && is_word(&tokens[second as usize].token, "OF")
+                    && !earlier.is_some_and(|at: u32| is_word(&tokens[at as usize].token, "SYSTEM_TIME"))
                     && begins_moment(moment)
                 {
                     marks.push((first as usize, second as usize));
                 }
             }
         }
-        (before, last) = (last, Some(index as u32));
+        (earlier, before, last) = (before, last, Some(index as u32));
     }
     for (first, second) in marks.into_iter().rev() {
         tokens[first].token = Token::make_word(MARK, None);

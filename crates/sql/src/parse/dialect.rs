@@ -13,7 +13,11 @@ const BASE: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// The dialect of every text we parse.
 #[derive(Debug)]
-pub(super) struct TidewaterDialect;
+pub(super) struct TidewaterDialect {
+    /// Whether a relation's version may follow its name. `at` and `before` are no aliases then, so it is for texts that have
+    /// `FOR SYSTEM_TIME` alone.
+    pub(super) versions: bool,
+}
 
 /// What PostgreSQL's dialect says yes to: all methods that it overrides in sqlparser 0.62 (look again with a newer one).
 macro_rules! as_postgres {
@@ -28,6 +32,10 @@ impl Dialect for TidewaterDialect {
 
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        self.versions
     }
 
     fn identifier_quote_style(&self, identifier: &str) -> Option<char> {
