@@ -141,9 +141,9 @@ fn format_options(source: &CreateSource, format: Option<&str>, options: &mut Opt
 }
 
 fn source_schema(source: &CreateSource, connector: &str, options: &Options) -> Result<RelationSchema, PgError> {
-    if !source.columns.is_empty() {
-        let constraints = source.constraints.iter().filter(|constraint| declaration(constraint).is_none());
-        let constraints: Vec<_> = constraints.cloned().collect();
+    let constraints = source.constraints.iter().filter(|constraint| declaration(constraint).is_none());
+    let constraints: Vec<_> = constraints.cloned().collect();
+    if !source.columns.is_empty() || !constraints.is_empty() {
         let schema = columns_schema(&source.name.name, &source.columns, &constraints)?;
         if schema.primary_key.is_some() {
             return Err(PgError::unsupported("PRIMARY KEY on a source"));
