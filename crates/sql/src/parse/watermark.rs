@@ -24,9 +24,8 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let TokenWithSpan { token, span } = &tokens[index];
         let push = |token: Token| TokenWithSpan { token, span: *span };
         if let Some(column) = declared(&tokens, index, &rewritten) {
-            let words = ["CONSTRAINT"].map(Token::make_keyword).into_iter();
-            let name = Token::make_word(NAME, Some('"'));
-            rewritten.extend(words.chain([name, Token::make_keyword("CHECK"), Token::LParen]).map(push));
+            let (constraint, check) = (Token::make_keyword("CONSTRAINT"), Token::make_keyword("CHECK"));
+            rewritten.extend([constraint, Token::make_word(NAME, Some('"')), check, Token::LParen].map(push));
             rewritten.push(tokens[column.name].clone());
             rewritten.extend([Token::GtEq, Token::LParen].map(push));
             inside = Some(depth);
