@@ -249,7 +249,7 @@ struct KafkaSource {
     away: Option<Instant>,
     /// An error that came after rows that had to go out first.
     pending: Option<PgError>,
-    /// Which partitions the decoder's rows are of, in order.
+    /// Which partitions the decoder's rows are of, in order, and the row that each run of them begins with.
     runs: Vec<(i32, usize)>,
 }
 
@@ -407,13 +407,10 @@ impl KafkaSource {
                     match message.payload() {
                         Some(payload) => {
                             byte_count += payload.len();
-                            let before = self.decoder.rows().row_count();
-                            self.decoder.decode_record(payload, place(number, offset));
-                            let count = self.decoder.rows().row_count() - before;
-                            match self.runs.last_mut() {
-                                Some((last, rows)) if *last == number => *rows += count,
-                                _ => self.runs.push((number, count)),
+                            if self.runs.last().is_none_or(|(last, _)| *last != number) {
+                                self.runs.push((number, self.decoder.rows().row_count()));
                             }
+                            self.decoder.decode_record(payload, place(number, offset));
                         }
                         None => {
                             let error =
@@ -479,8 +476,10 @@ impl KafkaSource {
                 positions.insert(number.to_string(), next);
             }
         }
-        let partitions = std::mem::take(&mut self.runs);
-        let partitions = partitions.into_iter().map(|(number, count)| (number.to_string(), count)).collect();
+        let runs = std::mem::take(&mut self.runs);
+        let ends = runs.iter().skip(1).map(|(_, start)| *start).chain([row_count]);
+        let partitions =
+            runs.iter().zip(ends).map(|((number, start), end)| (number.to_string(), end - start)).collect();
         SourceBatch { columns, row_count, errors, partitions, late_rows: 0, positions, byte_count }
     }
 }

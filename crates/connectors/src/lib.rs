@@ -64,7 +64,8 @@ pub struct SourceBatch {
     pub row_count: usize,
     /// Records before `positions` that are no row.
     pub errors: Vec<DecodeError>,
-    /// Which partitions or files the rows are of: so many of one, then so many of the next. As named in `positions`.
+    /// Which partitions or files the rows are of: so many of one, then so many of the next. As named in `positions`. Empty
+    /// once rows were left out for being late, or for not being so: whoever needs it comes before that.
     pub partitions: Vec<(String, usize)>,
     /// Rows that were late and left out.
     pub late_rows: usize,

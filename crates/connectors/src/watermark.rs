@@ -84,7 +84,6 @@ impl Source for Watermarked {
         };
         if let Some(kept) = kept {
             batch.row_count = kept.true_count();
-            // The partitions of what is left are nobody's to ask for.
             batch.partitions.clear();
             let columns: Result<Vec<ArrayRef>, _> = batch.columns.iter().map(|column| filter(column, &kept)).collect();
             batch.columns = columns.map_err(|error| PgError::internal(error.to_string()))?;

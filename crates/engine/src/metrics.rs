@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use repr::ObjectId;
 
 use crate::engine::Shared;
+use crate::source::SourceCounts;
 use crate::system::dataflow_name;
 
 /// One sample.
@@ -34,6 +35,20 @@ pub enum MetricKind {
     Histogram,
 }
 
+/// A counter's name, what it counts, and where that stands.
+type SourceCounter = (&'static str, &'static str, fn(&SourceCounts) -> u64);
+
+/// What is counted of each source that is read.
+const SOURCE_COUNTERS: [SourceCounter; 3] = [
+    ("tidewater_source_rows_total", "Rows read from the source.", |read| read.rows),
+    ("tidewater_source_bytes_total", "Bytes read from the source.", |read| read.bytes),
+    (
+        "tidewater_source_late_rows_total",
+        "Rows of the source that were left out because they came behind its watermark.",
+        |read| read.late_rows,
+    ),
+];
+
 /// Every sample, samples of a name together.
 pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
     let catalog = shared.catalog();
@@ -50,23 +65,10 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
         samples.gauge("tidewater_memory_bytes", "Memory of the process that is in use.", bytes as f64);
     }
     let sources = shared.readers.counts();
-    for read in &sources {
-        let help = "Rows read from the source.";
-        samples.object(MetricKind::Counter, "tidewater_source_rows_total", help, read.source, read.rows as f64);
-    }
-    for read in &sources {
-        let help = "Bytes read from the source.";
-        samples.object(MetricKind::Counter, "tidewater_source_bytes_total", help, read.source, read.bytes as f64);
-    }
-    for read in &sources {
-        let help = "Rows of the source that were left out because they came behind its watermark.";
-        samples.object(
-            MetricKind::Counter,
-            "tidewater_source_late_rows_total",
-            help,
-            read.source,
-            read.late_rows as f64,
-        );
+    for (name, help, value) in SOURCE_COUNTERS {
+        for read in &sources {
+            samples.object(MetricKind::Counter, name, help, read.source, value(read) as f64);
+        }
     }
     for (id, errors) in shared.decode_errors.counts() {
         let help = "Inputs of the source that did not decode.";

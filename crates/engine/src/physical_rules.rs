@@ -68,3 +68,20 @@ fn sort_inputs(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn Execu
         false => Ok(Transformed::no(plan)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rules are found by their names, which another version of DataFusion may change.
+    #[test]
+    fn the_rules_have_the_names_they_are_found_by() {
+        let names = |rules: &[Arc<dyn PhysicalOptimizerRule + Send + Sync>]| -> Vec<String> {
+            rules.iter().map(|rule| rule.name().to_string()).collect()
+        };
+        let (theirs, ours) = (names(&PhysicalOptimizer::new().rules), names(&physical_rules()));
+        assert_eq!(theirs.iter().filter(|name| name.starts_with("FilterPushdown")).count(), 2);
+        assert!(!ours.iter().any(|name| name.starts_with("FilterPushdown")));
+        assert!(ours.windows(2).any(|pair| pair == ["EnsureRequirements", "MissingSorts"]), "{ours:?}");
+    }
+}

@@ -205,6 +205,11 @@ fn is_word(token: &Token, expected: &str) -> bool {
     matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
 }
 
+/// The first token from `start` on that is not white space.
+fn significant(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
+    (start..tokens.len()).find(|index| !matches!(tokens[*index].token, Token::Whitespace(_)))
+}
+
 /// A cursor over the tokens of one statement.
 pub(crate) struct StatementParser<'a> {
     text: &'a str,

@@ -296,6 +296,12 @@ fn target_column(schema: &RelationSchema, relation: &str, name: &str, position: 
     })
 }
 
+/// The error for a value that an option does not take; `available` lists those it does.
+fn invalid_option(option: &str, value: &str, available: &str) -> PgError {
+    let message = format!("invalid value for option \"{option}\": \"{value}\"");
+    PgError::new(SqlState::INVALID_PARAMETER_VALUE, message).with_hint(format!("Available values: {available}."))
+}
+
 /// Errors with 42701 if a name stands twice.
 fn check_distinct_columns<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), PgError> {
     let mut seen = std::collections::HashSet::new();

@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
-use repr::{ColumnSchema, RelationSchema, SqlType};
+use repr::{ColumnSchema, LateRows, RelationSchema, SqlType, Watermark};
 
 use super::*;
 
@@ -77,6 +77,24 @@ fn all_partitions_are_read_and_go_on_from_their_positions() {
     assert_eq!(read(&mut *bounded, usize::MAX).0, [1, 2, 3]);
     let skipping = source(&cluster.bootstrap_servers(), &[("start_offset", "2,1")]);
     assert_eq!(read(&mut *open(&skipping, &Positions::new(), None).unwrap(), 2).0, [2, 4]);
+}
+
+#[test]
+fn each_partition_has_a_watermark_of_its_own() {
+    let (cluster, producer) = cluster();
+    produce(&producer, 0, &["{\"a\":100}", "nonsense", "{\"a\":90}", "{\"a\":96}"]);
+    produce(&producer, 1, &["{\"a\":10}", "{\"a\":4}", "nonsense", "{\"a\":7}"]);
+    let watermark = Watermark { column: 0, delay: 5, late_rows: LateRows::Drop };
+    let description = SourceDescription { watermark: Some(watermark), ..source(&cluster.bootstrap_servers(), &[]) };
+    let (values, errors, positions) = read(&mut *crate::open(&description, &Positions::new(), None).unwrap(), 6);
+    assert_eq!((values, errors.len()), (vec![7, 10, 96, 100], 2));
+    let times = [("0", 4), ("1", 4), ("0 (event time)", 100), ("1 (event time)", 10)];
+    assert_eq!(positions, times.into_iter().map(|(key, at)| (key.to_string(), at)).collect());
+
+    produce(&producer, 0, &["{\"a\":94}", "{\"a\":95}"]);
+    produce(&producer, 1, &["{\"a\":5}"]);
+    let mut resumed = crate::open(&description, &positions, None).unwrap();
+    assert_eq!(read(&mut *resumed, 2).0, [5, 95]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use datafusion::common::JoinType;
 use sqlparser::ast::{Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::is_word;
+use super::{is_word, significant};
 
 const INNER: &str = "tw_asof";
 const LEFT: &str = "tw_asof_left";
@@ -86,11 +86,6 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         index += 1;
     }
     rewritten
-}
-
-/// The first token from `start` on that is not white space.
-fn significant(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
-    (start..tokens.len()).find(|index| !matches!(tokens[*index].token, Token::Whitespace(_)))
 }
 
 /// The kind of an ASOF join and its own match condition, from the one it was parsed with.

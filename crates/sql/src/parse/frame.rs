@@ -8,7 +8,7 @@ use sqlparser::ast;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
-use super::is_word;
+use super::{is_word, significant};
 
 const MARK: &str = "\u{1}exclude ";
 
@@ -81,7 +81,7 @@ fn exclusions(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
             && let Some((form, end)) = form_at(&rewritten, at + 1)
             && let Some(open) = opening(&rewritten, at)
         {
-            let base = next(&rewritten, open + 1).filter(
+            let base = significant(&rewritten, open + 1).filter(
                 |index| matches!(&rewritten[*index].token, Token::Word(word) if word.keyword == Keyword::NoKeyword),
             );
             let name = base.map_or(String::new(), |index| match &rewritten[index].token {
@@ -104,19 +104,15 @@ fn exclusions(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     rewritten
 }
 
-fn next(tokens: &[TokenWithSpan], from: usize) -> Option<usize> {
-    (from..tokens.len()).find(|index| !matches!(tokens[*index].token, Token::Whitespace(_)))
-}
-
 /// The form whose words stand at `from`, before the parenthesis that ends the window, and that parenthesis.
 fn form_at(tokens: &[TokenWithSpan], from: usize) -> Option<(&'static str, usize)> {
     FORMS.iter().find_map(|(form, words)| {
         let mut at = from;
         for word in *words {
-            let index = next(tokens, at).filter(|index| is_word(&tokens[*index].token, word))?;
+            let index = significant(tokens, at).filter(|index| is_word(&tokens[*index].token, word))?;
             at = index + 1;
         }
-        let end = next(tokens, at).filter(|index| tokens[*index].token == Token::RParen)?;
+        let end = significant(tokens, at).filter(|index| tokens[*index].token == Token::RParen)?;
         Some((*form, end))
     })
 }

@@ -6,7 +6,7 @@
 use sqlparser::ast::{BinaryOperator, Expr, Ident, TableConstraint};
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::is_word;
+use super::{is_word, significant};
 
 /// The constraint's name, which nobody else gives one.
 const NAME: &str = "watermark\u{1}";
@@ -62,8 +62,9 @@ fn declared(tokens: &[TokenWithSpan], index: usize, before: &[TokenWithSpan]) ->
     if !is_word(&tokens[index].token, "WATERMARK") || !matches!(last.token, Token::LParen | Token::Comma) {
         return None;
     }
-    let mut words = (index + 1..tokens.len()).filter(|at| !matches!(tokens[*at].token, Token::Whitespace(_)));
-    let (for_word, name, as_word) = (words.next()?, words.next()?, words.next()?);
+    let for_word = significant(tokens, index + 1)?;
+    let name = significant(tokens, for_word + 1)?;
+    let as_word = significant(tokens, name + 1)?;
     let is_declared = is_word(&tokens[for_word].token, "FOR")
         && matches!(tokens[name].token, Token::Word(_))
         && is_word(&tokens[as_word].token, "AS");

@@ -3,7 +3,7 @@
 use repr::text::interval::parse_interval;
 use repr::{OnError, PgError, SqlState, ViewOptions};
 
-use super::{BoundStatement, check_distinct_columns, creation_schema};
+use super::{BoundStatement, check_distinct_columns, creation_schema, invalid_option};
 use crate::bind::{BindContext, bind_query};
 use crate::parse::CreateView;
 
@@ -46,11 +46,8 @@ fn options(view: &CreateView) -> Result<ViewOptions, PgError> {
     for (name, value) in &view.options {
         match name.as_str() {
             "on_error" if view.materialized => {
-                options.on_error = OnError::parse(&value.to_lowercase()).ok_or_else(|| {
-                    let message = format!("invalid value for option \"ON ERROR\": \"{value}\"");
-                    PgError::new(SqlState::INVALID_PARAMETER_VALUE, message)
-                        .with_hint("Available values: quarantine, fail, null.")
-                })?;
+                options.on_error = OnError::parse(&value.to_lowercase())
+                    .ok_or_else(|| invalid_option("ON ERROR", value, "quarantine, fail, null"))?;
             }
             "retain_history" | "retain_history_for" if view.materialized => {
                 options.retain_history_ms = milliseconds(value)?;

@@ -4,6 +4,7 @@ use repr::source::Options;
 use repr::{ColumnSchema, LateRows, PgError, SqlState, SqlType, Watermark};
 use sqlparser::ast::{BinaryOperator, Expr, TableConstraint};
 
+use super::invalid_option;
 use crate::bind::{BindContext, bind_length};
 use crate::parse::watermark::declaration;
 use crate::parse::{fold, position_of};
@@ -63,8 +64,5 @@ fn is_column(expr: &Expr, name: &str) -> bool {
 }
 
 fn late_rows(value: &str) -> Result<LateRows, PgError> {
-    LateRows::parse(&value.to_lowercase()).ok_or_else(|| {
-        let message = format!("invalid value for option \"LATE ROWS\": \"{value}\"");
-        PgError::new(SqlState::INVALID_PARAMETER_VALUE, message).with_hint("Available values: apply, drop, only.")
-    })
+    LateRows::parse(&value.to_lowercase()).ok_or_else(|| invalid_option("LATE ROWS", value, "apply, drop, only"))
 }
