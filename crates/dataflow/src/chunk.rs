@@ -26,9 +26,11 @@ use timely::progress::frontier::AntichainRef;
 
 use crate::updates::Updates;
 
+mod column;
 mod rows;
 mod writer;
 
+pub(crate) use column::Column;
 use rows::Rows;
 pub(crate) use rows::{Source, SourceList};
 pub(crate) use writer::{ChunkWriter, add_lanes};
@@ -128,7 +130,7 @@ impl ArrowChunk {
 
     /// The number of columns.
     pub(crate) fn column_count(&self) -> usize {
-        self.payload.rows.sources().first().map_or(0, |source| source.columns.len())
+        self.payload.rows.sources().first().map_or(0, |source| source.columns().len())
     }
 
     /// Where row `row` lies: columns, and the row in them.
@@ -348,7 +350,7 @@ fn combine(run: &[ArrowChunk]) -> ArrowChunk {
 }
 
 fn combine_rows(run: &[ArrowChunk], len: usize) -> Rows {
-    if run.iter().any(|chunk| matches!(chunk.payload.rows, Rows::Shared { .. })) {
+    if run.iter().any(|chunk| chunk.payload.rows.sources().iter().any(|source| source.is_worth_sharing())) {
         let mut sources = SourceList::default();
         let mut rows = Vec::with_capacity(len);
         for chunk in run {
@@ -361,7 +363,7 @@ fn combine_rows(run: &[ArrowChunk], len: usize) -> Rows {
         let parts: Vec<&dyn Array> = parts.iter().map(|part| part[column].as_ref()).collect();
         concat(&parts).expect("chunks of one arrangement have the same column types")
     });
-    Rows::Own(Source::new(columns.collect(), len))
+    Rows::Own(Source::new(columns.collect(), len, None))
 }
 
 impl Chunk for ArrowChunk {
@@ -523,7 +525,7 @@ mod tests {
 
     fn chain(rows: &[(i64, Timestamp, Diff)]) -> Vec<ArrowChunk> {
         let mut chunks = VecDeque::new();
-        sort(&[updates(rows)], &mut chunks);
+        sort(&[updates(rows)], &mut None, &mut chunks);
         settle_all(chunks)
     }
 
@@ -608,7 +610,7 @@ mod tests {
         let mut updates = Updates::new(Vec::new(), Lane::Constant(1, 10_000), Lane::Constant(1, 10_000));
         updates.hash(&[]);
         let mut chunks = VecDeque::new();
-        sort(&[updates], &mut chunks);
+        sort(&[updates], &mut None, &mut chunks);
         assert_eq!(chunks.iter().map(|chunk| (chunk.row_count(), chunk.diff(0))).collect::<Vec<_>>(), [(1, 10_000)]);
     }
 }

@@ -4,6 +4,7 @@
 //! together are added up before they are written.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use repr::Timestamp;
 use timely::container::{ContainerBuilder, PushInto};
@@ -21,12 +22,14 @@ pub(crate) struct ArrowChunker {
     staged_rows: usize,
     ready: VecDeque<ArrowChunk>,
     current: ArrowChunk,
+    /// A source of rows before these: how they were packed may fit again.
+    like: Option<Arc<Source>>,
 }
 
 impl ArrowChunker {
     fn flush(&mut self) {
         self.staged_rows = 0;
-        sort(&std::mem::take(&mut self.staged), &mut self.ready);
+        sort(&std::mem::take(&mut self.staged), &mut self.like, &mut self.ready);
     }
 }
 
@@ -67,15 +70,20 @@ fn weight_of(updates: &Updates, row: usize) -> Weight<'_> {
     }
 }
 
-/// Writes `staged` in order as chunks: a scatter by key hash, small sorts, one gather a chunk.
-pub(crate) fn sort(staged: &[Updates], out: &mut VecDeque<ArrowChunk>) {
+/// Writes `staged` in order as chunks: a scatter by key hash, small sorts, one gather a chunk. Sources are packed like
+/// `like`, which becomes the last one that is shared.
+pub(crate) fn sort(staged: &[Updates], like: &mut Option<Arc<Source>>, out: &mut VecDeque<ArrowChunk>) {
     let order = sort_by_key(staged);
     if order.is_empty() {
         return;
     }
     let mut writer = ChunkWriter::new(order.len());
     for updates in staged {
-        writer.add_source(Source::new(updates.columns.clone(), updates.len()));
+        let source = Source::new(updates.columns.clone(), updates.len(), like.as_deref());
+        if source.is_worth_sharing() {
+            *like = Some(source.clone());
+        }
+        writer.add_source(source);
     }
     let mut group: Vec<(u64, u64, Timestamp, u32, u32)> = Vec::new();
     let mut start = 0;

@@ -10,6 +10,7 @@ pub mod agenda;
 pub mod arrange;
 pub mod chunk;
 mod chunker;
+mod compare;
 mod cursor;
 pub mod errors;
 mod expression;

@@ -54,10 +54,7 @@ impl ChunkWriter {
     /// Rows of this chunk may come; the result is for [`ChunkWriter::push`].
     pub(crate) fn add_sources(&mut self, chunk: &ArrowChunk) -> usize {
         let base = self.sources.len();
-        let sources = chunk.payload.rows.sources();
-        self.sources.extend_from_slice(sources);
-        // Half a source copied and half of it referred to is more than either.
-        self.copies |= !sources.iter().all(|source| source.is_worth_sharing());
+        self.sources.extend_from_slice(chunk.payload.rows.sources());
         self.gone += chunk.gone();
         base
     }
@@ -175,6 +172,7 @@ impl ChunkWriter {
         } else {
             Rows::new(&self.sources, &self.rows, gone)
         };
+        // Half a source copied and half of it referred to is more than either.
         self.copies |= matches!(rows, Rows::Own(_));
         self.rows.clear();
         let weights = if self.width > 0 {

@@ -8,7 +8,6 @@ use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::Schema;
 use datafusion::logical_expr::Expr;
 use differential_dataflow::operators::join::{Fresh, JoinTactic, join_with_tactic};
@@ -16,9 +15,10 @@ use plan::dataflow_plan::{DataflowPlan, NodeId, Operator, positional_schema};
 use repr::{Diff, Lane, Timestamp};
 
 use super::Rows;
-use super::group::{Picked, Place, compare_values};
+use super::group::{Picked, Place};
 use crate::DataflowError;
 use crate::arrange::{ArrangedRows, Batch};
+use crate::chunk::Column;
 use crate::cursor::Cursor;
 use crate::expression::{RowFunction, columns_read};
 use crate::updates::Updates;
@@ -183,7 +183,7 @@ impl Side {
         }
     }
 
-    fn key<'a>(&'a self, row: &Drawn, columns: &'a [usize]) -> impl Iterator<Item = (&'a ArrayRef, usize)> {
+    fn key<'a>(&'a self, row: &Drawn, columns: &'a [usize]) -> impl Iterator<Item = (&'a Column, usize)> {
         let place = row.place;
         columns.iter().map(move |column| place.value(&self.cursor.batches, *column))
     }
@@ -308,7 +308,7 @@ impl Work {
     fn agree(&self, sample: &Drawn, side: usize, row: &Drawn) -> bool {
         let keys =
             self.sides[0].key(sample, &self.shape.keys[0]).zip(self.sides[side].key(row, &self.shape.keys[side]));
-        keys.into_iter().all(|((a, i), (b, j))| compare_values(a, i, b, j, false, false).is_eq())
+        keys.into_iter().all(|((a, i), (b, j))| a.compare(i, b, j, false, false).is_eq())
     }
 }
 

@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Float64Type};
 use plan::dataflow_plan::{Node, Percentile, SortKey};
 use repr::{Diff, Lane, Timestamp};
 
-use super::group::{ChangedGroup, Live, Picked, Ranks, Stretch, changed_groups, compare_values};
+use super::group::{ChangedGroup, Live, Picked, Ranks, Stretch, changed_groups};
 use super::{BatchLogic, Output};
 use crate::DataflowError;
 use crate::arrange::Batch;
@@ -139,7 +139,7 @@ impl OrderStatistic {
     fn compare(&self, batches: &[Batch], left: &Live, right: &Live) -> Ordering {
         let SortKey { column, descending, nulls_first } = self.value;
         let ((a, i), (b, j)) = (left.place.value(batches, column), right.place.value(batches, column));
-        compare_values(a, i, b, j, descending, nulls_first).then(left.hash.cmp(&right.hash))
+        a.compare(i, b, j, descending, nulls_first).then(left.hash.cmp(&right.hash))
     }
 
     fn flush(&self, states: &mut States, output: &mut Output) {

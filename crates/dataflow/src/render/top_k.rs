@@ -27,10 +27,11 @@ use timely::dataflow::operators::CapabilitySet;
 use timely::dataflow::operators::generic::{Operator, OutputBuilderSession};
 use timely::progress::{Antichain, Stamp};
 
-use super::group::{ChangedGroup, Live, OutputRows, Place, changed_groups, compare_values, interval_length};
+use super::group::{ChangedGroup, Live, OutputRows, Place, changed_groups};
 use super::{BatchLogic, Output, Rows, stateless};
 use crate::arrange::{Batch, BatchSpan, Spine, Trace};
 use crate::chunk::{ArrowChunk, ChunkWriter, Identity, Weight};
+use crate::compare::{compare_values, interval_length};
 use crate::updates::Updates;
 
 /// Hashes rows by `key` and ranks them by the first sort column. With `first_only`, leaves out rows that are not of the
@@ -295,7 +296,7 @@ impl TopK {
     fn compare_order(&self, batches: &[Batch], left: &Live, right: &Live) -> Ordering {
         for sort in &self.order {
             let ((a, i), (b, j)) = (left.place.value(batches, sort.column), right.place.value(batches, sort.column));
-            let order = compare_values(a, i, b, j, sort.descending, sort.nulls_first);
+            let order = a.compare(i, b, j, sort.descending, sort.nulls_first);
             if order.is_ne() {
                 return order;
             }
@@ -311,7 +312,7 @@ impl TopK {
         }
         for column in 0..left.place.chunk(batches).column_count() {
             let ((a, i), (b, j)) = (left.place.value(batches, column), right.place.value(batches, column));
-            let order = compare_values(a, i, b, j, false, false);
+            let order = a.compare(i, b, j, false, false);
             if order.is_ne() {
                 return order;
             }

@@ -26,10 +26,11 @@ use repr::{Diff, Lane, PgError, Timestamp};
 
 pub(crate) use function::Functions;
 
-use super::group::{ChangedGroup, Live, Picked, changed_groups, compare_values};
+use super::group::{ChangedGroup, Live, Picked, changed_groups};
 use super::{BatchLogic, Output};
 use crate::arrange::Batch;
-use crate::chunk::CHUNK_ROWS_MAX;
+use crate::chunk::{CHUNK_ROWS_MAX, Column};
+use crate::compare::compare_values;
 use crate::errors::ErrorRow;
 use crate::updates::{Updates, take_rows};
 use blocks::{Blocks, Region, is_large};
@@ -51,7 +52,7 @@ pub(crate) struct Window {
 /// A large partition.
 struct Large {
     /// One row of the key's columns.
-    key: Vec<ArrayRef>,
+    key: Vec<Column>,
     blocks: Blocks,
 }
 
@@ -77,8 +78,9 @@ impl BatchLogic for Window {
             let blocks = take_blocks(large, &group, key);
             if let Some(blocks) = work.change(&group, blocks, as_of, output) {
                 let key = key.iter().map(|column| {
-                    let (array, row) = group.sample.value(&batches, *column);
-                    take_rows(array, &UInt32Array::from(vec![row as u32]))
+                    let (column, row) = group.sample.value(&batches, *column);
+                    // Never a slice: that would keep the rest.
+                    Column::Plain(take_rows(&column.single(row), &UInt32Array::from(vec![0])))
                 });
                 large.entry(group.hash).or_default().push(Large { key: key.collect(), blocks });
             }
@@ -95,8 +97,8 @@ fn take_blocks(large: &mut HashMap<u64, Vec<Large>>, group: &ChangedGroup<'_>, k
     let known = large.get_mut(&group.hash)?;
     let is_group = |large: &Large| {
         large.key.iter().zip(key).all(|(value, column)| {
-            let (array, row) = group.sample.value(group.batches, *column);
-            compare_values(value, 0, array, row, false, true).is_eq()
+            let (column, row) = group.sample.value(group.batches, *column);
+            value.compare(0, column, row, false, true).is_eq()
         })
     };
     let found = known.iter().position(is_group).map(|at| known.swap_remove(at).blocks);
@@ -336,7 +338,8 @@ impl<'a> Work<'a> {
     fn error(&self, row: usize, error: &PgError) -> ErrorRow {
         let place = self.rows[row].place;
         let (source, at) = place.chunk(self.batches).locate(place.row as usize);
-        ErrorRow::new(self.operator, &source.columns, at, error)
+        let values: Vec<ArrayRef> = source.columns().iter().map(|column| column.single(at)).collect();
+        ErrorRow::new(self.operator, &values, 0, error)
     }
 
     /// Puts out the copies whose values differ.
