@@ -1058,7 +1058,7 @@ fn reach_plan(plan: &mut Plan, distinct: bool, ascending: bool, iteration_limit:
     let mut body = Plan::new();
     let edge = body.add(Operator::Entered { input: 0 }, "ii");
     let root = body.add(Operator::Entered { input: 1 }, "i");
-    let variable = body.add(Operator::Variable, "i");
+    let variable = body.add(Operator::Variable { result: 0 }, "i");
     let left = body.add(Operator::Arrange { input: variable, key: vec![0] }, "i");
     let right = body.add(Operator::Arrange { input: edge, key: vec![0] }, "ii");
     let filter = if ascending { vec![column(1).lt(column(2))] } else { Vec::new() };
@@ -1067,7 +1067,8 @@ fn reach_plan(plan: &mut Plan, distinct: bool, ascending: bool, iteration_limit:
     if distinct {
         result = body.add(Operator::Distinct { input: result }, "i");
     }
-    let body = Box::new(Recursion { nodes: body.nodes, result, iteration_limit });
+    let results = vec![result];
+    let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit, returns_at_limit: false });
     plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "i");
 }
 
