@@ -13,7 +13,7 @@ use sqlparser::ast;
 use super::Binder;
 use super::build::{any_expr, columns, internal, one_row, project};
 use super::expr::Clause;
-use super::recursive::names_relation;
+use super::recursive::well_formed::{check_acyclic, is_recursive};
 use super::scope::{Env, Scope, ScopeColumn, fold};
 use crate::cast::{CastContext, cast, common_type};
 use crate::operators::equality_key;
@@ -96,6 +96,9 @@ impl Binder<'_> {
             }
             Some(with) => {
                 check_names(&with.cte_tables)?;
+                if with.recursive {
+                    check_acyclic(&with.cte_tables)?;
+                }
                 self.bind_ctes(&with.cte_tables, with.recursive, query, env, keep_unknown)
             }
         })
@@ -146,13 +149,9 @@ impl Binder<'_> {
         }
         binding.set(true);
         // Only under RECURSIVE does a WITH query see its own name.
-        let mut output = match cte.query.body.as_ref() {
-            ast::SetExpr::SetOperation { op: ast::SetOperator::Union, set_quantifier, left, right }
-                if *recursive && names_relation(right, &fold(&cte.alias.name)) =>
-            {
-                self.bind_recursive(cte, *set_quantifier, left, right, node, work)?
-            }
-            _ => self.bind_query(&cte.query, if *recursive { node } else { parent }, false)?,
+        let mut output = match *recursive && is_recursive(cte) {
+            true => self.bind_recursive(cte, node, work)?,
+            false => self.bind_query(&cte.query, if *recursive { node } else { parent }, false)?,
         };
         binding.set(false);
         self.rename_columns(&mut output, &cte.alias)?;

@@ -3,8 +3,9 @@
 //! The rows of a query while it is being computed are a scan of a table that no relation is: PostgreSQL's working table for the
 //! one, what a binding was or has become for the other ([`MutualRecursion`]).
 
+pub(super) mod well_formed;
+
 use std::cell::OnceCell;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{Field, Fields, Schema};
@@ -23,15 +24,6 @@ use super::scope::{Env, fold};
 use crate::cast::{CastContext, cast, type_from_ast};
 use crate::parse::mutually::{RecursionLimit, of_ctes};
 use crate::typed::TypedExpr;
-
-/// Whether a FROM anywhere in `body` has the unqualified `name`.
-pub(super) fn names_relation(body: &ast::SetExpr, name: &str) -> bool {
-    let flow = ast::visit_relations(body, |relation| {
-        let named = matches!(relation.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| fold(ident) == name));
-        if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    flow.is_break()
-}
 
 impl Binder<'_> {
     /// WITH MUTUALLY RECURSIVE: queries that see each other, all of declared columns, then the query over them.
@@ -122,20 +114,17 @@ impl Binder<'_> {
         Ok((name.clone(), Output { plan, columns: columns.collect() }))
     }
 
-    /// `left UNION [ALL] right`, where `right` names the query itself: rows of the step before, until a step gives none.
+    /// `start UNION [ALL] step`, where the step names the query itself: rows of the step before, until a step gives none.
     pub(super) fn bind_recursive(
         &self,
         cte: &ast::Cte,
-        quantifier: ast::SetQuantifier,
-        left: &ast::SetExpr,
-        right: &ast::SetExpr,
         node: &Env,
         work: &OnceCell<Output>,
     ) -> Result<Output, PgError> {
-        let query = &cte.query;
-        if query.with.is_some() || query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
-            return Err(PgError::unsupported("WITH, ORDER BY or LIMIT in a recursive query"));
+        if cte.query.with.is_some() {
+            return Err(PgError::unsupported("WITH in a recursive query"));
         }
+        let (quantifier, left, right) = well_formed::parts(cte)?;
         let distinct = match quantifier {
             ast::SetQuantifier::All => false,
             ast::SetQuantifier::Distinct | ast::SetQuantifier::None => true,

@@ -20,6 +20,30 @@ pub(crate) fn is_recursive(cte: &Cte) -> bool {
     names(cte.query.as_ref(), &fold(&cte.alias.name))
 }
 
+/// Errors: `0A000` for queries that read each other.
+pub(crate) fn check_acyclic(ctes: &[Cte]) -> Result<(), PgError> {
+    let reads = |reader: &Cte, read: &Cte| names(reader.query.as_ref(), &fold(&read.alias.name));
+    for index in 0..ctes.len() {
+        // The query, what it reads, what that reads, and so on.
+        let mut found: Vec<usize> = vec![index];
+        let mut at = 0;
+        while let Some(reader) = found.get(at).map(|reader| &ctes[*reader]) {
+            for (other, read) in ctes.iter().enumerate() {
+                if at > 0 && other == index && reads(reader, read) {
+                    let message = "mutual recursion between WITH items is not implemented";
+                    return Err(PgError::new(SqlState::FEATURE_NOT_SUPPORTED, message)
+                        .with_hint("Use WITH MUTUALLY RECURSIVE."));
+                }
+                if !found.contains(&other) && reads(reader, read) {
+                    found.push(other);
+                }
+            }
+            at += 1;
+        }
+    }
+    Ok(())
+}
+
 /// The two parts of a recursive query. Errors: `42P19` where it is not of the form that PostgreSQL wants, `0A000` for what it
 /// does not do either.
 pub(crate) fn parts(cte: &Cte) -> Result<(SetQuantifier, &SetExpr, &SetExpr), PgError> {
@@ -28,9 +52,7 @@ pub(crate) fn parts(cte: &Cte) -> Result<(SetQuantifier, &SetExpr, &SetExpr), Pg
     let SetExpr::SetOperation { op: SetOperator::Union, set_quantifier, left, right } = query.body.as_ref() else {
         return Err(PgError::new(
             SqlState::INVALID_RECURSION,
-            format!(
-                "recursive query \"{name}\" does not have the form non-recursive-term UNION [ALL] recursive-term"
-            ),
+            format!("recursive query \"{name}\" does not have the form non-recursive-term UNION [ALL] recursive-term"),
         ));
     };
     let mut walk = Walk { name: &name, place: Place::NonRecursiveTerm, count: 0 };
@@ -103,11 +125,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Walks with `place` for what lies in it; what is worse already stays so.
-    fn within(
-        &mut self,
-        place: Place,
-        walk: impl FnOnce(&mut Self) -> Result<(), PgError>,
-    ) -> Result<(), PgError> {
+    fn within(&mut self, place: Place, walk: impl FnOnce(&mut Self) -> Result<(), PgError>) -> Result<(), PgError> {
         let before = self.place;
         if before == Place::RecursiveTerm || place == Place::Subquery {
             self.place = place;
