@@ -479,7 +479,10 @@ impl Generator {
         let (body, _) = self.query(1, &[]);
         self.bindings.clear();
         let limit = self.random.below(4) + 1;
-        format!("WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT {limit}) {} {body}", bindings.join(", "))
+        format!(
+            "WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT {limit}) {} SELECT * FROM ({body}) AS q",
+            bindings.join(", ")
+        )
     }
 
     fn binding(&mut self, name: &str, types: &[Type]) -> String {
