@@ -224,11 +224,11 @@ def prepare(options):
 
 
 def main():
-    if sys.argv[1:2] in (["operators"], ["memory"]):
+    if sys.argv[1:2] in (["operators"], ["memory"], ["pagerank"]):
         os.execv(sys.executable, [sys.executable, os.path.join(HERE, sys.argv[1] + ".py"), *sys.argv[2:]])
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("what", nargs="*", default=["wordcount", "nexmark"],
-                        help="wordcount, nexmark, latency, one work such as q4; operators or memory with options of their own")
+                        help="wordcount, nexmark, latency, one work such as q4; operators, memory or pagerank with options of their own")
     parser.add_argument("--rows", type=int, default=5_000_000, help="words")
     parser.add_argument("--events", type=int, help="Nexmark events; 2,000,000 unless said, 200,000 with --all")
     parser.add_argument("--all", action="store_true", help="check all Nexmark queries row by row, instead of measuring some")

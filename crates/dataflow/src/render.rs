@@ -113,6 +113,7 @@ pub fn render<'scope>(
         collections: HashMap::new(),
         arrangements: HashMap::new(),
         imported: HashMap::new(),
+        loops: HashMap::new(),
         errors: Vec::new(),
         handles: Vec::new(),
         buttons: Vec::new(),
@@ -175,8 +176,12 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                 )?;
             }
             Operator::Unnest { input, lists } => unnest::check(&plan.nodes[*input], lists)?,
-            Operator::Recursion { inputs, body } => recursion::check(plan, inputs, body, node)?,
-            Operator::Entered { .. } | Operator::Variable => {
+            Operator::Recursion { inputs, body } => {
+                recursion::check(plan, inputs, body)?;
+                recursion::check_result(plan, id, 0, node)?;
+            }
+            Operator::LoopResult { input, result } => recursion::check_result(plan, *input, *result, node)?,
+            Operator::Entered { .. } | Operator::Variable { .. } => {
                 return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
             }
             _ => {}
@@ -231,6 +236,8 @@ struct Renderer<'a, 'scope> {
     collections: HashMap<NodeId, Rows<'scope>>,
     arrangements: HashMap<(NodeId, Vec<usize>), ArrangedRows<'scope>>,
     imported: HashMap<ObjectId, ArrangedRows<'scope>>,
+    /// The results of each loop.
+    loops: HashMap<NodeId, Vec<Rows<'scope>>>,
     errors: Vec<Errors<'scope>>,
     handles: Vec<ArrangementHandle>,
     buttons: Vec<ShutdownButton<CapabilitySet<Timestamp>>>,
@@ -281,11 +288,18 @@ impl<'scope> Renderer<'_, 'scope> {
                     entering.push((self.collection(*input)?, plan.nodes[*input].schema.clone()));
                 }
                 let name = format!("Recursion {id}");
-                let (rows, errors) = recursion::render(self.scope, entering, body, &name, plan.options.on_error)?;
+                let (results, errors) = recursion::render(self.scope, entering, body, &name, plan.options.on_error)?;
                 self.errors.extend(errors);
-                rows
+                self.loops.insert(id, results.clone());
+                results[0].clone()
             }
-            Operator::Entered { .. } | Operator::Variable => {
+            Operator::LoopResult { input, result } => {
+                self.collection(*input)?;
+                let rows = self.loops.get(input).and_then(|results| results.get(*result));
+                let missing = || DataflowError::InvalidPlan(format!("node {id} is a result that a loop does not have"));
+                rows.ok_or_else(missing)?.clone()
+            }
+            Operator::Entered { .. } | Operator::Variable { .. } => {
                 return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
             }
             Operator::Arrange { input, .. } => self.collection(*input)?,

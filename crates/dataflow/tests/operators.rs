@@ -1058,7 +1058,7 @@ fn reach_plan(plan: &mut Plan, distinct: bool, ascending: bool, iteration_limit:
     let mut body = Plan::new();
     let edge = body.add(Operator::Entered { input: 0 }, "ii");
     let root = body.add(Operator::Entered { input: 1 }, "i");
-    let variable = body.add(Operator::Variable, "i");
+    let variable = body.add(Operator::Variable { result: 0 }, "i");
     let left = body.add(Operator::Arrange { input: variable, key: vec![0] }, "i");
     let right = body.add(Operator::Arrange { input: edge, key: vec![0] }, "ii");
     let filter = if ascending { vec![column(1).lt(column(2))] } else { Vec::new() };
@@ -1067,7 +1067,8 @@ fn reach_plan(plan: &mut Plan, distinct: bool, ascending: bool, iteration_limit:
     if distinct {
         result = body.add(Operator::Distinct { input: result }, "i");
     }
-    let body = Box::new(Recursion { nodes: body.nodes, result, iteration_limit });
+    let results = vec![result];
+    let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit, returns_at_limit: false });
     plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "i");
 }
 
@@ -1117,4 +1118,197 @@ fn a_loop_that_does_not_end_in_time_is_an_error_while_it_does_not() {
             result
         },
     );
+}
+
+/// A loop over relations 0, the edges, and 1, the roots, whose results start as the roots and whose iterations `step` gives. Edges
+/// and results have two columns, of which an edge joins the first ones.
+struct Looped<'a> {
+    iteration_limit: u64,
+    /// From the rows that went one edge further (a result's two columns, the edge's two) and the roots to a result.
+    step: &'a dyn Fn(&mut Plan, NodeId, NodeId) -> NodeId,
+}
+
+impl Looped<'_> {
+    fn build(&self, plan: &mut Plan) {
+        let (edges, roots) = (plan.source(0, "ii"), plan.source(1, "ii"));
+        let mut body = Plan::new();
+        let edge = body.add(Operator::Entered { input: 0 }, "ii");
+        let root = body.add(Operator::Entered { input: 1 }, "ii");
+        let variable = body.add(Operator::Variable { result: 0 }, "ii");
+        let left = body.add(Operator::Arrange { input: variable, key: vec![0] }, "ii");
+        let right = body.add(Operator::Arrange { input: edge, key: vec![0] }, "ii");
+        let columns = vec![column(0), column(1), column(2), column(3)];
+        let filter = Vec::new();
+        let further = body.add(Operator::Join { left, right, null_equal: false, filter, columns }, "iiii");
+        let results = vec![(self.step)(&mut body, further, root)];
+        let iteration_limit = self.iteration_limit;
+        let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit, returns_at_limit: true });
+        plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "ii");
+    }
+
+    /// The result of the last iteration, by `step` of the rows one edge further.
+    fn model(&self, inputs: &[Bag], step: impl Fn(Vec<(Row, Diff)>, &Bag) -> Bag) -> Bag {
+        let mut result = Bag::new();
+        for _ in 0..self.iteration_limit {
+            let mut further = Vec::new();
+            for (row, count) in &result {
+                let met = inputs[0].iter().filter(|(edge, _)| row[0] != Null && edge[0] == row[0]);
+                further.extend(met.map(|(edge, copies)| ([row.clone(), edge.clone()].concat(), count * copies)));
+            }
+            result = step(further, &inputs[1]);
+        }
+        result
+    }
+}
+
+fn sum(left: &Value, right: &Value) -> Value {
+    match (left, right) {
+        (Int(left), Int(right)) => Int(left + right),
+        _ => Null,
+    }
+}
+
+/// The rows one edge further, the edge's second column added to the result's, and the roots.
+fn lengthened(body: &mut Plan, further: NodeId, root: NodeId) -> NodeId {
+    let columns = vec![column(3), column(1) + column(3)];
+    let lengthened = body.add(Operator::Map { input: further, filter: Vec::new(), columns }, "ii");
+    body.add(Operator::Union { inputs: vec![lengthened, root] }, "ii")
+}
+
+fn lengthened_model(further: Vec<(Row, Diff)>, roots: &Bag) -> Bag {
+    let lengthened = further.into_iter().map(|(row, count)| (vec![row[3].clone(), sum(&row[1], &row[3])], count));
+    bag(lengthened.chain(roots.iter().map(|(row, count)| (row.clone(), *count))))
+}
+
+#[test]
+fn a_loop_keeps_the_first_rows_of_its_groups() {
+    for (offset, limit, descending) in [(0, 1, false), (0, 1, true), (1, 2, false)] {
+        let order = vec![SortKey { column: 1, descending, nulls_first: false }];
+        let step = |body: &mut Plan, further, root| {
+            let input = lengthened(body, further, root);
+            let (order, limit) = (order.clone(), Some(limit));
+            body.add(Operator::TopK { input, key: vec![0], order, offset, limit }, "ii")
+        };
+        let looped = Looped { iteration_limit: 5, step: &step };
+        let first = |further, roots: &Bag| {
+            let rows = vec![lengthened_model(further, roots)];
+            top_k_model(&rows, &order, offset as usize, Some(limit as usize))
+        };
+        check(|plan| looped.build(plan), &["ii", "ii"], |inputs| looped.model(inputs, first));
+    }
+}
+
+#[test]
+fn a_loop_counts_its_own_rows() {
+    // Rows of few copies go on, so that more rows may mean fewer: a count must go back as well as forth.
+    let step = |body: &mut Plan, further, root| {
+        let (filter, columns) = (vec![column(1).lt(lit(3i64))], vec![column(3)]);
+        let further = body.add(Operator::Map { input: further, filter, columns }, "i");
+        let root = body.add(Operator::Map { input: root, filter: Vec::new(), columns: vec![column(0)] }, "i");
+        let input = body.add(Operator::Union { inputs: vec![further, root] }, "i");
+        let aggregates = vec![aggregate("count", None, None)];
+        body.add(Operator::Reduce { input, key: vec![0], aggregates }, "ii")
+    };
+    for iteration_limit in [1, 2, 7] {
+        let looped = Looped { iteration_limit, step: &step };
+        let counted = |further: Vec<(Row, Diff)>, roots: &Bag| {
+            let few = further.into_iter().filter(|(row, _)| row[1] < Int(3));
+            let rows = few.map(|(row, count)| (vec![row[3].clone()], count));
+            let rows = bag(rows.chain(roots.iter().map(|(row, count)| (vec![row[0].clone()], *count))));
+            bag(rows.into_iter().map(|(row, count)| (vec![row[0].clone(), Int(count)], 1)))
+        };
+        check(|plan| looped.build(plan), &["ii", "ii"], |inputs| looped.model(inputs, counted));
+    }
+}
+
+#[test]
+fn a_loop_aggregates_whole_groups() {
+    let step = |body: &mut Plan, further, root| {
+        let input = lengthened(body, further, root);
+        let input = body.add(Operator::Arrange { input, key: vec![0] }, "ii");
+        body.add(Operator::Fold { input, key: vec![0], calls: vec![bit_xor(column(1), None)] }, "ii")
+    };
+    let looped = Looped { iteration_limit: 6, step: &step };
+    let folded = |further, roots: &Bag| {
+        bag(groups(&lengthened_model(further, roots), &[0]).into_iter().map(|(mut row, rows)| {
+            row.push(bit_xor_model(&rows, |row| row[1].clone()));
+            (row, 1)
+        }))
+    };
+    check(|plan| looped.build(plan), &["ii", "ii"], |inputs| looped.model(inputs, folded));
+}
+
+#[test]
+fn a_group_that_fails_in_a_loop_is_an_error_while_it_does() {
+    let step = |body: &mut Plan, _, root| {
+        let input = body.add(Operator::Arrange { input: root, key: vec![0] }, "ii");
+        body.add(Operator::Fold { input, key: vec![0], calls: vec![bit_xor(lit(12i64) / column(1), None)] }, "ii")
+    };
+    let looped = Looped { iteration_limit: 6, step: &step };
+    check_feed(
+        |plan| looped.build(plan),
+        &["ii", "ii"],
+        false,
+        |inputs, errors| {
+            let fails = |rows: &[(Row, Diff)]| rows.iter().any(|(row, _)| row[1] == Int(0));
+            let groups = groups(&inputs[1], &[0]);
+            let failing = groups.values().filter(|rows| fails(rows)).count() as Diff;
+            assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
+            bag(groups.into_iter().filter(|(_, rows)| !fails(rows)).map(|(mut row, rows)| {
+                row.push(bit_xor_model(&rows, |row| match row[1] {
+                    Int(value) => Int(12 / value),
+                    _ => Null,
+                }));
+                (row, 1)
+            }))
+        },
+    );
+}
+
+/// Even and odd numbers of steps: the second result reads what the first has just become, the first what the second was.
+#[test]
+fn the_results_of_a_loop_read_each_other() {
+    let build = |plan: &mut Plan| {
+        let (edges, roots) = (plan.source(0, "ii"), plan.source(1, "i"));
+        let mut body = Plan::new();
+        let edge = body.add(Operator::Entered { input: 0 }, "ii");
+        let root = body.add(Operator::Entered { input: 1 }, "i");
+        let step = |body: &mut Plan, input: NodeId| {
+            let left = body.add(Operator::Arrange { input, key: vec![0] }, "i");
+            let right = body.add(Operator::Arrange { input: edge, key: vec![0] }, "ii");
+            let (filter, columns) = (Vec::new(), vec![column(2)]);
+            body.add(Operator::Join { left, right, null_equal: false, filter, columns }, "i")
+        };
+        let odd_before = body.add(Operator::Variable { result: 1 }, "i");
+        let further = step(&mut body, odd_before);
+        let even = body.add(Operator::Union { inputs: vec![root, further] }, "i");
+        let even = body.add(Operator::Distinct { input: even }, "i");
+        let odd = step(&mut body, even);
+        let odd = body.add(Operator::Distinct { input: odd }, "i");
+        let results = vec![even, odd];
+        let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit: 100, returns_at_limit: false });
+        let input = plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "i");
+        let odd = plan.add(Operator::LoopResult { input, result: 1 }, "i");
+        let tagged = |plan: &mut Plan, input: NodeId, tag: i64| {
+            plan.add(Operator::Map { input, filter: Vec::new(), columns: vec![column(0), lit(tag)] }, "ii")
+        };
+        let inputs = vec![tagged(plan, input, 0), tagged(plan, odd, 1)];
+        plan.add(Operator::Union { inputs }, "ii");
+    };
+    let model = |inputs: &[Bag]| {
+        let distinct = |rows: Vec<Row>| bag(bag(rows.into_iter().map(|row| (row, 1))).into_keys().map(|row| (row, 1)));
+        let step = |rows: &Bag| -> Vec<Row> {
+            let met =
+                |row: &Row| inputs[0].keys().filter(|edge| row[0] != Null && edge[0] == row[0]).collect::<Vec<_>>();
+            rows.keys().flat_map(met).map(|edge| vec![edge[1].clone()]).collect()
+        };
+        let (mut even, mut odd) = (Bag::new(), Bag::new());
+        for _ in 0..100 {
+            even = distinct(inputs[1].keys().cloned().chain(step(&odd)).collect());
+            odd = distinct(step(&even));
+        }
+        let tagged = |rows: Bag, tag: i64| rows.into_keys().map(move |row| (vec![row[0].clone(), Int(tag)], 1));
+        bag(tagged(even, 0).chain(tagged(odd, 1)))
+    };
+    check(build, &["ii", "i"], model);
 }

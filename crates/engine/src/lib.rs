@@ -15,6 +15,7 @@ mod lookup;
 mod metrics;
 mod physical_rules;
 mod read;
+mod recursion;
 mod response;
 mod restore;
 mod select;

@@ -64,6 +64,7 @@ impl Reading<'_> {
                 self.shared.sync_appended().await?;
             }
         }
+        let plan = self.shared.evaluator.without_loops(plan).await?;
         self.shared.evaluator.stream(&plan).await
     }
 

@@ -56,15 +56,17 @@ pub struct Node {
     pub append_only: bool,
 }
 
-/// A loop: its result from its inputs and from its result of the iteration before, none at first, until nothing changes.
+/// A loop: its results from its inputs and from its results of the iteration before, none at first, until nothing changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recursion {
     /// The body, in topological order. Its leaves are `Entered` and `Variable`.
     pub nodes: Vec<Node>,
-    /// The body's node that is the result.
-    pub result: NodeId,
-    /// Iterations after which changes no longer go round; an error then says so.
+    /// The body's nodes that are the results, at least one.
+    pub results: Vec<NodeId>,
+    /// Iterations after which changes no longer go round.
     pub iteration_limit: u64,
+    /// Whether the results of the last iteration are then the answer; otherwise there is an error while there would be more.
+    pub returns_at_limit: bool,
 }
 
 /// What a node does. Inputs are earlier nodes.
@@ -232,7 +234,7 @@ pub enum Operator {
         /// Over the input's columns and the clock; [`crate::clock::TemporalCondition`] takes it apart.
         condition: Expr,
     },
-    /// A loop.
+    /// A loop. Its own rows are those of its first result.
     Recursion {
         /// Nodes whose rows enter it.
         inputs: Vec<NodeId>,
@@ -244,8 +246,18 @@ pub enum Operator {
         /// Its index among the loop's inputs.
         input: usize,
     },
-    /// In a loop's body: the loop's result of the iteration before.
-    Variable,
+    /// In a loop's body: one of the loop's results of the iteration before.
+    Variable {
+        /// Its index among the results.
+        result: usize,
+    },
+    /// The rows of another of a loop's results.
+    LoopResult {
+        /// A `Recursion`.
+        input: NodeId,
+        /// Its index among the results.
+        result: usize,
+    },
     /// At most one row a group: a second one is error `21000`. For scalar subqueries.
     SingleRow {
         /// The rows.
@@ -331,7 +343,7 @@ impl Operator {
             | Operator::Import { .. }
             | Operator::Constant { .. }
             | Operator::Entered { .. }
-            | Operator::Variable => Vec::new(),
+            | Operator::Variable { .. } => Vec::new(),
             Operator::Map { input, .. }
             | Operator::Unnest { input, .. }
             | Operator::Negate { input }
@@ -345,7 +357,8 @@ impl Operator {
             | Operator::Distinct { input }
             | Operator::Threshold { input }
             | Operator::TemporalFilter { input, .. }
-            | Operator::SingleRow { input, .. } => vec![*input],
+            | Operator::SingleRow { input, .. }
+            | Operator::LoopResult { input, .. } => vec![*input],
             Operator::Join { left, right, .. } => vec![*left, *right],
             Operator::Union { inputs } | Operator::Collate { inputs, .. } | Operator::Recursion { inputs, .. } => {
                 inputs.clone()
@@ -360,7 +373,7 @@ impl Operator {
             | Operator::Import { .. }
             | Operator::Constant { .. }
             | Operator::Entered { .. }
-            | Operator::Variable => Vec::new(),
+            | Operator::Variable { .. } => Vec::new(),
             Operator::Map { input, .. }
             | Operator::Unnest { input, .. }
             | Operator::Negate { input }
@@ -374,12 +387,35 @@ impl Operator {
             | Operator::Distinct { input }
             | Operator::Threshold { input }
             | Operator::TemporalFilter { input, .. }
-            | Operator::SingleRow { input, .. } => vec![input],
+            | Operator::SingleRow { input, .. }
+            | Operator::LoopResult { input, .. } => vec![input],
             Operator::Join { left, right, .. } => vec![left, right],
             Operator::Union { inputs } | Operator::Collate { inputs, .. } | Operator::Recursion { inputs, .. } => {
                 inputs.iter_mut().collect()
             }
         }
+    }
+}
+
+impl Operator {
+    /// Whether a loop's body may have it.
+    pub fn runs_in_loops(&self) -> bool {
+        matches!(
+            self,
+            Operator::Entered { .. }
+                | Operator::Variable { .. }
+                | Operator::Map { .. }
+                | Operator::Unnest { .. }
+                | Operator::Union { .. }
+                | Operator::Negate { .. }
+                | Operator::Arrange { .. }
+                | Operator::Join { .. }
+                | Operator::Reduce { .. }
+                | Operator::Fold { .. }
+                | Operator::TopK { .. }
+                | Operator::Distinct { .. }
+                | Operator::Threshold { .. }
+        )
     }
 }
 

@@ -98,7 +98,7 @@ impl<'a> Printing<'a> {
         let numbers = std::mem::replace(&mut self.numbers, vec![None; body.nodes.len()]);
         let nodes = std::mem::replace(&mut self.nodes, &body.nodes);
         self.outside = Some((nodes, numbers, inputs));
-        self.node(body.result, depth);
+        body.results.iter().for_each(|result| self.node(*result, depth));
         if let Some((nodes, numbers, _)) = self.outside.take() {
             (self.nodes, self.numbers) = (nodes, numbers);
         }
@@ -184,8 +184,12 @@ impl<'a> Printing<'a> {
             }
             Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
             Operator::Recursion { body, .. } => format!("Recursion of up to {} iterations", body.iteration_limit),
+            Operator::LoopResult { result, .. } => format!("Result {} of the loop", result + 1),
             Operator::Entered { .. } => "Entered".to_string(),
-            Operator::Variable => "Variable".to_string(),
+            Operator::Variable { result } => match result {
+                0 => "Variable".to_string(),
+                _ => format!("Variable {}", result + 1),
+            },
         }
     }
 
@@ -229,9 +233,10 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         Operator::Recursion { .. } => {
             "what its operators keep, an iteration each; a change costs what follows from it".to_string()
         }
-        Operator::Variable => "the result of the iteration before".to_string(),
+        Operator::Variable { .. } => "the result of the iteration before".to_string(),
         Operator::Source { .. }
         | Operator::Entered { .. }
+        | Operator::LoopResult { .. }
         | Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

@@ -151,11 +151,11 @@ impl Graph {
         self.nodes[node].keys.iter().any(|key| key.iter().all(|index| columns.contains(index)))
     }
 
-    /// How many times each node is read, and the root once more; 0 is a node that nobody needs.
-    pub(crate) fn use_counts(&self, root: NodeId) -> Vec<usize> {
+    /// How many times each node is read, and a root once more; 0 is a node that nobody needs.
+    pub(crate) fn use_counts(&self, roots: &[NodeId]) -> Vec<usize> {
         let mut counts = vec![0; self.nodes.len()];
-        counts[root] = 1;
-        for id in (0..=root).rev() {
+        roots.iter().for_each(|root| counts[*root] += 1);
+        for id in (0..self.nodes.len()).rev() {
             if counts[id] > 0 {
                 for input in self.nodes[id].operator.inputs() {
                     counts[input] += 1;

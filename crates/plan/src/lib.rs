@@ -14,6 +14,7 @@ mod explain;
 mod expression;
 mod graph;
 mod lower;
+pub mod mutual_recursion;
 mod properties;
 mod prune;
 pub mod reach;

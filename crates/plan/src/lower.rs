@@ -23,6 +23,7 @@ use repr::{ObjectId, PgError, RelationSchema, SqlState, ViewOptions};
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, column, positional_schema};
 use crate::expression::{all_columns, conjuncts, internal, null, resolve, resolve_condition};
 use crate::graph::Graph;
+use crate::mutual_recursion::MutualRecursion;
 use crate::prune::prune;
 use crate::share::{self, SharedArrangement};
 
@@ -58,7 +59,8 @@ pub fn lower(
     plan: &LogicalPlan,
     context: &mut LowerContext<'_>,
 ) -> Result<Vec<DataflowPlan>, PgError> {
-    let mut lowering = Lowering { graph: Graph::default(), relations: context.relations, recursion: None };
+    let mut lowering =
+        Lowering { graph: Graph::default(), relations: context.relations, recursion: None, bindings: HashMap::new() };
     let root = lowering.plan(plan)?;
     let (graph, root) = prune(&lowering.graph, root, &HashMap::new())?;
     let (mut plans, replacements) = share::share(&graph, root, context)?;
@@ -159,6 +161,8 @@ struct Lowering<'a> {
     relations: &'a dyn Fn(ObjectId) -> Option<Relation>,
     /// The loop that `graph` is the body of, if it is one.
     recursion: Option<recursion::Loop>,
+    /// The results of loops, nodes outside of any, by what scans call them.
+    bindings: HashMap<String, NodeId>,
 }
 
 impl Lowering<'_> {
@@ -185,7 +189,7 @@ impl Lowering<'_> {
                     .iter()
                     .map(|field| arrow::array::new_null_array(field.data_type(), row_count))
                     .collect();
-                self.graph.constant(batch(schema, columns, row_count)?)
+                self.constant(batch(schema, columns, row_count)?)
             }
             LogicalPlan::SubqueryAlias(alias) => self.plan(&alias.input),
             LogicalPlan::Limit(limit) => self.limit(limit),
@@ -194,9 +198,10 @@ impl Lowering<'_> {
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::RecursiveQuery(query) => self.recursive_query(query),
             LogicalPlan::Subquery(_) => Err(PgError::unsupported("this form of subquery in a materialized view")),
-            LogicalPlan::Extension(extension) => {
-                Err(PgError::unsupported(format!("{} in a materialized view", extension.node.name())))
-            }
+            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<MutualRecursion>() {
+                Some(recursion) => self.mutual_recursion(recursion),
+                None => Err(PgError::unsupported(format!("{} in a materialized view", extension.node.name()))),
+            },
             other => {
                 let text = other.display().to_string();
                 let construct = text.split([':', ' ']).next().unwrap_or_default();
@@ -213,8 +218,8 @@ impl Lowering<'_> {
 
     fn scan(&mut self, scan: &TableScan) -> Result<NodeId, PgError> {
         let name = scan.table_name.table();
-        let input = match self.variable(name) {
-            Some(variable) => variable,
+        let input = match self.recursive_rows(name) {
+            Some(rows) => rows,
             None => {
                 let id = name.parse().map(ObjectId);
                 let id = id.map_err(|_| PgError::unsupported(format!("relation \"{name}\" in a materialized view")))?;
@@ -266,14 +271,14 @@ impl Lowering<'_> {
                 });
             }
             let row_count = literal_rows.len();
-            inputs.push(self.graph.constant(batch(schema, columns, row_count)?)?);
+            inputs.push(self.constant(batch(schema, columns, row_count)?)?);
         }
         self.graph.union(inputs)
     }
 
     /// One row of no columns.
     fn unit(&mut self) -> Result<NodeId, PgError> {
-        self.graph.constant(batch(positional_schema([]), Vec::new(), 1)?)
+        self.constant(batch(positional_schema([]), Vec::new(), 1)?)
     }
 
     /// The list columns become their elements. `NullHandling::Preserve` keeps a row whose lists are NULL.

@@ -20,13 +20,13 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         columns.iter().map(|expr| type_of(expr, schema)).collect::<Result<Vec<_>, _>>().map(positional_schema)
     };
     match operator {
-        Operator::Source { .. } | Operator::Import { .. } | Operator::Entered { .. } | Operator::Variable => {
+        Operator::Source { .. } | Operator::Import { .. } | Operator::Entered { .. } | Operator::Variable { .. } => {
             Err(PgError::internal("a relation's columns do not follow from its operator"))
         }
         Operator::Constant { rows } => {
             Ok(positional_schema(rows.schema().fields().iter().map(|field| field.data_type().clone())))
         }
-        Operator::Recursion { body, .. } => Ok(body.nodes[body.result].schema.clone()),
+        Operator::Recursion { .. } | Operator::LoopResult { .. } => Ok(loop_result(operator, nodes)?.schema.clone()),
         Operator::Map { input, columns, .. } => projected(columns, &nodes[*input].schema),
         Operator::Unnest { input, lists } => {
             let mut types = types(*input);
@@ -82,13 +82,29 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
     }
 }
 
+/// The node of a loop's body whose rows a `Recursion` or `LoopResult` has.
+fn loop_result<'a>(operator: &'a Operator, nodes: &'a [Node]) -> Result<&'a Node, PgError> {
+    let (body, result) = match operator {
+        Operator::Recursion { body, .. } => (body, 0),
+        Operator::LoopResult { input, result } => match &nodes[*input].operator {
+            Operator::Recursion { body, .. } => (body, *result),
+            _ => return Err(PgError::internal("the result of what is no loop")),
+        },
+        _ => return Err(PgError::internal("the result of what is no loop")),
+    };
+    let node = body.results.get(result).and_then(|id| body.nodes.get(*id));
+    node.ok_or_else(|| PgError::internal("a result that a loop does not have"))
+}
+
 /// Sets of output columns that no two rows agree on, NULL agreeing with NULL. The empty set: at most one row.
 pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
     let mut keys = Vec::new();
     match operator {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Unnest { .. } => {}
-        Operator::Entered { .. } | Operator::Variable => {}
-        Operator::Recursion { body, .. } => keys = body.nodes[body.result].keys.clone(),
+        Operator::Entered { .. } | Operator::Variable { .. } => {}
+        Operator::Recursion { .. } | Operator::LoopResult { .. } => {
+            keys = loop_result(operator, nodes).map(|result| result.keys.clone()).unwrap_or_default();
+        }
         Operator::Union { .. } | Operator::Negate { .. } => {}
         Operator::Constant { rows } => {
             if rows.num_rows() <= 1 {
@@ -191,7 +207,8 @@ pub(crate) fn add_key(keys: &mut Vec<Vec<usize>>, key: Vec<usize>) {
 pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
     match operator {
         Operator::Source { .. } | Operator::Import { .. } | Operator::Negate { .. } => false,
-        Operator::Recursion { .. } | Operator::Entered { .. } | Operator::Variable => false,
+        Operator::Recursion { .. } | Operator::LoopResult { .. } => false,
+        Operator::Entered { .. } | Operator::Variable { .. } => false,
         // A change of a group replaces its row.
         Operator::Reduce { .. } | Operator::Fold { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
         Operator::TopRanks { .. } | Operator::OrderStatistic { .. } => false,

@@ -31,24 +31,37 @@ pub(crate) fn prune(
     root: NodeId,
     replacements: &HashMap<NodeId, Replacement>,
 ) -> Result<(Graph, NodeId), PgError> {
+    let (graph, roots) = prune_all(graph, &[root], replacements)?;
+    Ok((graph, roots[0]))
+}
+
+/// [`prune`] for what all of `roots` need.
+pub(crate) fn prune_all(
+    graph: &Graph,
+    roots: &[NodeId],
+    replacements: &HashMap<NodeId, Replacement>,
+) -> Result<(Graph, Vec<NodeId>), PgError> {
     let mut pruning = Pruning {
         old: graph,
-        uses: graph.use_counts(root),
-        demands: demands(graph, root, replacements),
+        uses: graph.use_counts(roots),
+        demands: demands(graph, roots, replacements),
         replacements,
         new: Graph::default(),
         rebuilt: HashMap::new(),
     };
-    for id in 0..=root {
-        if pruning.uses[id] > 0 && (id == root || pruning.is_read(id)) {
+    for id in 0..graph.nodes.len() {
+        if pruning.uses[id] > 0 && pruning.is_read(id) {
             let rebuilt = pruning.rebuild(id)?;
             pruning.carry_keys(id, &rebuilt);
             pruning.rebuilt.insert(id, rebuilt);
         }
     }
-    let all: Vec<usize> = (0..graph.width(root)).collect();
-    let root = pruning.narrow(root, &all)?;
-    Ok(compact(&pruning.new, root))
+    let mut whole = Vec::with_capacity(roots.len());
+    for root in roots {
+        let all: Vec<usize> = (0..graph.width(*root)).collect();
+        whole.push(pruning.narrow(*root, &all)?);
+    }
+    Ok(compact(&pruning.new, &whole))
 }
 
 /// Where a node went, and where each of its columns is; None is a column that nobody reads.
@@ -69,10 +82,16 @@ struct Pruning<'a> {
 }
 
 /// The columns of each node that are read.
-fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replacement>) -> Vec<Option<BTreeSet<usize>>> {
+fn demands(
+    graph: &Graph,
+    roots: &[NodeId],
+    replacements: &HashMap<NodeId, Replacement>,
+) -> Vec<Option<BTreeSet<usize>>> {
     let mut demands: Vec<Option<BTreeSet<usize>>> = vec![None; graph.nodes.len()];
-    demands[root] = Some((0..graph.width(root)).collect());
-    for id in (0..=root).rev() {
+    for root in roots {
+        demands[*root] = Some((0..graph.width(*root)).collect());
+    }
+    for id in (0..graph.nodes.len()).rev() {
         let Some(demand) = demands[id].clone() else { continue };
         if replacements.contains_key(&id) {
             continue;
@@ -86,7 +105,8 @@ fn demands(graph: &Graph, root: NodeId, replacements: &HashMap<NodeId, Replaceme
             | Operator::Import { .. }
             | Operator::Constant { .. }
             | Operator::Entered { .. }
-            | Operator::Variable => {}
+            | Operator::Variable { .. } => {}
+            Operator::LoopResult { input, .. } => ask(*input, &mut std::iter::empty()),
             Operator::Recursion { inputs, .. } => {
                 inputs.iter().for_each(|input| ask(*input, &mut (0..graph.width(*input))));
             }
@@ -203,7 +223,7 @@ impl Pruning<'_> {
                 leaf.keys = Vec::new();
                 Ok(Rebuilt { node: self.new.leaf(leaf), columns: places(width, &demand) })
             }
-            Operator::Import { .. } | Operator::Entered { .. } | Operator::Variable => {
+            Operator::Import { .. } | Operator::Entered { .. } | Operator::Variable { .. } => {
                 let all: Vec<usize> = (0..width).collect();
                 Ok(Rebuilt { node: self.new.leaf(node.clone()), columns: places(width, &all) })
             }
@@ -219,6 +239,11 @@ impl Pruning<'_> {
                 let inputs = inputs.iter().map(|input| self.narrow(*input, &all(*input))).collect::<Result<_, _>>()?;
                 let node = self.new.add(Operator::Recursion { inputs, body: body.clone() })?;
                 Ok(Rebuilt { node, columns: places(width, &all(id)) })
+            }
+            Operator::LoopResult { input, result } => {
+                let input = self.rebuilt_of(*input)?.node;
+                let node = self.new.add(Operator::LoopResult { input, result: *result })?;
+                Ok(Rebuilt { node, columns: places(width, &(0..width).collect::<Vec<_>>()) })
             }
             Operator::Map { input, filter, columns } => self.rebuild_map(id, *input, filter, columns),
             Operator::Unnest { input, lists } => {
@@ -554,8 +579,8 @@ fn union_of(left: &[usize], right: &[usize]) -> Vec<usize> {
 }
 
 /// Only the nodes that `root` needs.
-fn compact(graph: &Graph, root: NodeId) -> (Graph, NodeId) {
-    let uses = graph.use_counts(root);
+fn compact(graph: &Graph, roots: &[NodeId]) -> (Graph, Vec<NodeId>) {
+    let uses = graph.use_counts(roots);
     let mut places = vec![0; graph.nodes.len()];
     let mut compacted = Graph::default();
     for (id, node) in graph.nodes.iter().enumerate().filter(|(id, _)| uses[*id] > 0) {
@@ -564,5 +589,5 @@ fn compact(graph: &Graph, root: NodeId) -> (Graph, NodeId) {
         places[id] = compacted.nodes.len();
         compacted.nodes.push(node);
     }
-    (compacted, places[root])
+    (compacted, roots.iter().map(|root| places[*root]).collect())
 }

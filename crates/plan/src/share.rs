@@ -123,7 +123,7 @@ pub(crate) fn share(
 
 /// The arrangements that joins want of plain columns of a relation.
 fn requests(graph: &Graph, root: NodeId) -> Vec<Request> {
-    let uses = graph.use_counts(root);
+    let uses = graph.use_counts(&[root]);
     let arrangements = graph.nodes.iter().enumerate().filter(|(id, _)| uses[*id] > 0);
     arrangements.filter_map(|(id, node)| request(graph, id, node)).collect()
 }

@@ -72,6 +72,7 @@ impl SqlState {
     pub const INVALID_COLUMN_REFERENCE: SqlState = SqlState("42P10");
     pub const INVALID_TABLE_DEFINITION: SqlState = SqlState("42P16");
     pub const INDETERMINATE_DATATYPE: SqlState = SqlState("42P18");
+    pub const INVALID_RECURSION: SqlState = SqlState("42P19");
     pub const INVALID_SCHEMA_NAME: SqlState = SqlState("3F000");
     pub const DISK_FULL: SqlState = SqlState("53100");
     pub const OUT_OF_MEMORY: SqlState = SqlState("53200");

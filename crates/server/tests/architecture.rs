@@ -9,7 +9,7 @@ use serde_json::Value;
 const CRATES: &[(&str, &[&str])] = &[
     ("repr", &[]),
     ("catalog", &["repr"]),
-    ("sql", &["catalog", "repr"]),
+    ("sql", &["catalog", "plan", "repr"]),
     ("plan", &["catalog", "repr"]),
     ("storage", &["repr"]),
     ("dataflow", &["plan", "repr", "storage"]),

@@ -23,6 +23,7 @@ pub(crate) mod from;
 pub(crate) mod function;
 pub(crate) mod grouping;
 pub(crate) mod query;
+mod recursive;
 pub(crate) mod scope;
 pub(crate) mod select;
 pub(crate) mod set;

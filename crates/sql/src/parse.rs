@@ -17,6 +17,7 @@ mod ast;
 mod between;
 mod dialect;
 mod frame;
+pub(crate) mod mutually;
 mod row;
 mod rows_from;
 mod source;
@@ -220,7 +221,7 @@ pub(crate) struct StatementParser<'a> {
 }
 
 /// What sqlparser does not know, put into words that it does, in this order.
-const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 9] = [
+const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 10] = [
     window::rewrite,
     between::rewrite,
     table::rewrite,
@@ -230,6 +231,7 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 9] = [
     asof::rewrite,
     as_of::rewrite,
     watermark::rewrite,
+    mutually::rewrite,
 ];
 
 impl<'a> StatementParser<'a> {

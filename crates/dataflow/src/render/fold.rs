@@ -9,7 +9,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_empty_array,
+};
 use arrow::compute::{SortOptions, concat};
 use arrow::datatypes::SchemaRef;
 use datafusion::common::DFSchema;
@@ -27,7 +29,7 @@ use super::{BatchLogic, Output};
 use crate::DataflowError;
 use crate::arrange::Batch;
 use crate::chunk::CHUNK_ROWS_MAX;
-use crate::errors::{ErrorRow, evaluation_error};
+use crate::errors::{ErrorRow, ErrorUpdates, evaluation_error};
 use crate::updates::{Updates, take_rows};
 
 /// The calls, compiled for one input schema.
@@ -75,6 +77,77 @@ impl FoldFunction {
         let numbers: Vec<usize> =
             groups.iter().enumerate().flat_map(|(number, rows)| std::iter::repeat_n(number, rows.len())).collect();
         self.calls.iter().map(|call| call.evaluate(rows, &numbers, groups.len())).collect()
+    }
+
+    /// The output rows of groups of consecutive rows, of each of which `changes` says when it comes or goes. A group that
+    /// fails becomes `errors` of `operator`.
+    pub(crate) fn answers(
+        &self,
+        operator: &str,
+        rows: &RecordBatch,
+        states: &[Range<usize>],
+        changes: impl Iterator<Item = (usize, Timestamp, Diff)>,
+        errors: &mut ErrorUpdates,
+    ) -> Updates {
+        let firsts = UInt32Array::from_iter_values(states.iter().map(|state| state.start as u32));
+        let keys: Vec<ArrayRef> = self.key.iter().map(|column| take_rows(rows.column(*column), &firsts)).collect();
+        let (results, failures) = match self.evaluate(rows, states) {
+            Ok(results) => (results, Vec::new()),
+            Err(_) => self.one_by_one(rows, states),
+        };
+        // Where each state's results are; those that failed have none.
+        let mut places = Vec::with_capacity(states.len());
+        let mut failed = failures.iter().peekable();
+        let mut place = 0;
+        for state in 0..states.len() {
+            match failed.next_if(|failure| failure.0 == state) {
+                Some((_, error)) => places.push(Err(error)),
+                None => {
+                    places.push(Ok(place));
+                    place += 1;
+                }
+            }
+        }
+        let (mut states, mut rows, mut times, mut diffs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (state, time, diff) in changes {
+            match places[state] {
+                Ok(row) => {
+                    states.push(state as u32);
+                    rows.push(row as u32);
+                    times.push(time);
+                    diffs.push(diff);
+                }
+                Err(error) => errors.push((ErrorRow::new(operator, &keys, state, error), time, diff)),
+            }
+        }
+        let (states, rows) = (UInt32Array::from(states), UInt32Array::from(rows));
+        let of_keys = keys.iter().map(|column| take_rows(column, &states));
+        let of_calls = (0..self.calls.len()).map(|call| match results.get(call) {
+            Some(column) => take_rows(column, &rows),
+            // No state has results.
+            None => new_empty_array(self.calls[call].function.field().data_type()),
+        });
+        let columns = of_keys.chain(of_calls).collect();
+        Updates::new(columns, Lane::Values(times).compress(), Lane::Values(diffs).compress())
+    }
+
+    /// The results of the states that have one, and the others with their errors, ascending.
+    fn one_by_one(&self, rows: &RecordBatch, states: &[Range<usize>]) -> (Vec<ArrayRef>, Vec<(usize, PgError)>) {
+        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.calls.len()];
+        let mut failures = Vec::new();
+        for (index, state) in states.iter().enumerate() {
+            let rows = rows.slice(state.start, state.len());
+            match self.evaluate(&rows, std::slice::from_ref(&(0..state.len()))) {
+                Ok(results) => parts.iter_mut().zip(results).for_each(|(parts, result)| parts.push(result)),
+                Err(error) => failures.push((index, evaluation_error(&error))),
+            }
+        }
+        let joined = |parts: Vec<ArrayRef>| {
+            let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
+            concat(&parts).expect("results of one call have one type")
+        };
+        let results = if failures.len() == states.len() { Vec::new() } else { parts.into_iter().map(joined).collect() };
+        (results, failures)
     }
 }
 
@@ -133,73 +206,18 @@ impl Fold {
 
     /// Aggregates the states that wait, and puts out the rows that they make.
     fn flush(&self, waiting: &mut Waiting, output: &mut Output) {
-        if waiting.changes.is_empty() {
-            waiting.clear();
-            return;
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(waiting.rows.rows.len()));
-        let columns = waiting.rows.columns();
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.function.schema), columns, &options);
-        let rows = rows.expect("an arrangement has the columns of its node");
-        let firsts = UInt32Array::from_iter_values(waiting.states.iter().map(|state| state.start as u32));
-        let keys: Vec<ArrayRef> =
-            self.function.key.iter().map(|column| take_rows(rows.column(*column), &firsts)).collect();
-        let (results, failures) = match self.function.evaluate(&rows, &waiting.states) {
-            Ok(results) => (results, Vec::new()),
-            Err(_) => self.one_by_one(&rows, &waiting.states),
-        };
-        // Where each state's results are; those that failed have none.
-        let mut places = Vec::with_capacity(waiting.states.len());
-        let mut failed = failures.iter().peekable();
-        let mut place = 0;
-        for state in 0..waiting.states.len() {
-            match failed.next_if(|failure| failure.0 == state) {
-                Some((_, error)) => places.push(Err(error)),
-                None => {
-                    places.push(Ok(place));
-                    place += 1;
-                }
+        if !waiting.changes.is_empty() {
+            let options = RecordBatchOptions::new().with_row_count(Some(waiting.rows.rows.len()));
+            let columns = waiting.rows.columns();
+            let rows = RecordBatch::try_new_with_options(Arc::clone(&self.function.schema), columns, &options);
+            let rows = rows.expect("an arrangement has the columns of its node");
+            let changes = waiting.changes.drain(..);
+            let updates = self.function.answers(&self.operator, &rows, &waiting.states, changes, &mut output.errors);
+            if !updates.is_empty() {
+                output.updates.push(updates);
             }
-        }
-        let (mut states, mut rows, mut times, mut diffs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (state, time, diff) in waiting.changes.drain(..) {
-            match places[state] {
-                Ok(row) => {
-                    states.push(state as u32);
-                    rows.push(row as u32);
-                    times.push(time);
-                    diffs.push(diff);
-                }
-                Err(error) => output.errors.push((ErrorRow::new(&self.operator, &keys, state, error), time, diff)),
-            }
-        }
-        if !times.is_empty() {
-            let (states, rows) = (UInt32Array::from(states), UInt32Array::from(rows));
-            let columns = keys.iter().map(|column| take_rows(column, &states));
-            let columns = columns.chain(results.iter().map(|column| take_rows(column, &rows))).collect();
-            let (times, diffs) = (Lane::Values(times).compress(), Lane::Values(diffs).compress());
-            output.updates.push(Updates::new(columns, times, diffs));
         }
         waiting.clear();
-    }
-
-    /// The results of the states that have one, and the others with their errors, ascending.
-    fn one_by_one(&self, rows: &RecordBatch, states: &[Range<usize>]) -> (Vec<ArrayRef>, Vec<(usize, PgError)>) {
-        let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); self.function.calls.len()];
-        let mut failures = Vec::new();
-        for (index, state) in states.iter().enumerate() {
-            let rows = rows.slice(state.start, state.len());
-            match self.function.evaluate(&rows, std::slice::from_ref(&(0..state.len()))) {
-                Ok(results) => parts.iter_mut().zip(results).for_each(|(parts, result)| parts.push(result)),
-                Err(error) => failures.push((index, evaluation_error(&error))),
-            }
-        }
-        let joined = |parts: Vec<ArrayRef>| {
-            let parts: Vec<&dyn Array> = parts.iter().map(|part| part.as_ref()).collect();
-            concat(&parts).expect("results of one call have one type")
-        };
-        let results = if failures.len() == states.len() { Vec::new() } else { parts.into_iter().map(joined).collect() };
-        (results, failures)
     }
 }
 

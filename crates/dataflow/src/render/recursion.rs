@@ -12,18 +12,20 @@
 //!                                  '- limit <-'
 //! ```
 
-use std::collections::HashMap;
-use std::rc::Rc;
+mod codec;
+mod grouped;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::operators::iterate::Variable;
 use differential_dataflow::trace::implementations::ValSpine;
 use differential_dataflow::{AsCollection, VecCollection};
-use plan::dataflow_plan::{DataflowPlan, Node, NodeId, Operator, Recursion, positional_schema};
-use repr::{Diff, Lane, OnError, PgError, SqlState, Timestamp};
+use plan::dataflow_plan::{DataflowPlan, Node, NodeId, Operator, Recursion, SortKey, positional_schema};
+use plan::mutual_recursion::IterationLimit;
+use repr::{Diff, Lane, OnError, Timestamp};
 use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
 use timely::dataflow::channels::pact::Pipeline;
@@ -32,71 +34,136 @@ use timely::dataflow::operators::generic::{Operator as _, OutputBuilder, OutputB
 use timely::dataflow::operators::vec::Filter;
 use timely::order::Product;
 
-use super::{Errors, Rows, unnest};
+use super::fold::FoldFunction;
+use super::reduce::GroupFunction;
+use super::{Errors, Rows, check_columns, unnest};
 use crate::DataflowError;
 use crate::errors::{ErrorRow, ErrorUpdates};
 use crate::expression::RowFunction;
 use crate::updates::Updates;
+use codec::{Codec, Encoded};
 
-/// A row in Arrow's row format, or the columns of a key.
-type Encoded = Vec<u8>;
 /// Timestamp and iteration.
 type LoopTime = Product<Timestamp, u64>;
 /// Rows of the outside.
 type OuterRows<'scope> = VecCollection<'scope, Timestamp, Encoded, Diff>;
 /// Rows of a loop.
 type LoopRows<'inner> = VecCollection<'inner, LoopTime, Encoded, Diff>;
+/// Rows of a loop with a key of theirs.
+type KeyedRows<'inner> = VecCollection<'inner, LoopTime, (Encoded, Encoded), Diff>;
 /// Rows of a loop by a key.
 type LoopArrangement<'inner> = Arranged<'inner, TraceAgent<ValSpine<Encoded, Encoded, LoopTime, Diff>>>;
 /// Errors of a loop.
 type LoopErrors<'inner> = VecCollection<'inner, LoopTime, ErrorRow, Diff>;
+/// A change of a row of a loop.
+type LoopUpdate = (Encoded, LoopTime, Diff);
 
 /// Copies of a row that only a loop without end can make: above this, adding them up might overflow.
 const COPIES_MAX: Diff = 1 << 40;
 
+/// An operator of a body, compiled: the one list of those that run in loops.
+enum Compiled<'a> {
+    Entered(usize),
+    Variable(usize),
+    Map { input: NodeId, function: RowFunction },
+    Unnest { input: NodeId, lists: &'a [usize] },
+    Union { inputs: &'a [NodeId] },
+    Negate { input: NodeId },
+    Arrange { input: NodeId },
+    Join { left: NodeId, right: NodeId, null_equal: bool, joined: SchemaRef, function: RowFunction },
+    Reduce { input: NodeId, function: GroupFunction },
+    Fold { input: NodeId, key: &'a [usize], function: FoldFunction },
+    TopK { input: NodeId, key: &'a [usize], order: &'a [SortKey], offset: u64, limit: Option<u64> },
+    Distinct { input: NodeId },
+    Threshold { input: NodeId },
+}
+
+/// Compiles a node of `body`; `name` is the loop's in errors.
+fn compile<'a>(body: &'a Recursion, id: NodeId, name: &str) -> Result<Compiled<'a>, DataflowError> {
+    let node = &body.nodes[id];
+    let schema = |input: NodeId| &body.nodes[input].schema;
+    Ok(match &node.operator {
+        Operator::Entered { input } => Compiled::Entered(*input),
+        Operator::Variable { result } => Compiled::Variable(*result),
+        Operator::Map { input, filter, columns } => {
+            let name = format!("{name} Map {id}");
+            let function = RowFunction::new(&name, schema(*input), filter, columns, &node.schema)?;
+            Compiled::Map { input: *input, function }
+        }
+        Operator::Unnest { input, lists } => {
+            unnest::check(&body.nodes[*input], lists)?;
+            Compiled::Unnest { input: *input, lists }
+        }
+        Operator::Union { inputs } => Compiled::Union { inputs },
+        Operator::Negate { input } => Compiled::Negate { input: *input },
+        Operator::Arrange { input, .. } => Compiled::Arrange { input: *input },
+        Operator::Join { left, right, null_equal, filter, columns } => {
+            joined_key(body, *left)?;
+            joined_key(body, *right)?;
+            let (name, joined) = (format!("{name} Join {id}"), joined_schema(body, *left, *right));
+            let function = RowFunction::new(&name, &joined, filter, columns, &node.schema)?;
+            Compiled::Join { left: *left, right: *right, null_equal: *null_equal, joined, function }
+        }
+        Operator::Reduce { input, key, aggregates } => {
+            let function = GroupFunction::new(&body.nodes[*input], node, key, aggregates)?;
+            Compiled::Reduce { input: *input, function }
+        }
+        Operator::Fold { input, key, calls } => {
+            check_columns(&body.nodes[*input], key)?;
+            let function = FoldFunction::new(&body.nodes[*input], node, key, calls)?;
+            Compiled::Fold { input: *input, key, function }
+        }
+        Operator::TopK { input, key, order, offset, limit } => {
+            check_columns(&body.nodes[*input], key)?;
+            check_columns(&body.nodes[*input], &order.iter().map(|sort| sort.column).collect::<Vec<_>>())?;
+            Compiled::TopK { input: *input, key, order, offset: *offset, limit: *limit }
+        }
+        Operator::Distinct { input } => Compiled::Distinct { input: *input },
+        Operator::Threshold { input } => Compiled::Threshold { input: *input },
+        _ => return Err(DataflowError::InvalidPlan(format!("node {id} does not run in loops"))),
+    })
+}
+
 /// Whether every operator of the body can be built.
-pub(crate) fn check(
-    plan: &DataflowPlan,
-    inputs: &[NodeId],
-    body: &Recursion,
-    node: &Node,
-) -> Result<(), DataflowError> {
+pub(crate) fn check(plan: &DataflowPlan, inputs: &[NodeId], body: &Recursion) -> Result<(), DataflowError> {
     let invalid = |what: &str| Err(DataflowError::InvalidPlan(what.to_owned()));
-    let Some(result) = body.nodes.get(body.result) else { return invalid("a loop's result is not a node") };
-    if result.schema != node.schema {
-        return invalid("a loop has a schema of another shape than its result");
+    if body.results.is_empty() || body.results.iter().any(|result| *result >= body.nodes.len()) {
+        return invalid("a loop's result is not a node");
     }
     for (id, inner) in body.nodes.iter().enumerate() {
         if inner.operator.inputs().iter().any(|input| *input >= id) {
             return invalid("a node of a loop reads a node after it");
         }
         Codec::new(&inner.schema)?;
-        let schema = |input: NodeId| &body.nodes[input].schema;
-        match &inner.operator {
-            Operator::Entered { input } => match inputs.get(*input) {
+        match compile(body, id, "loop")? {
+            Compiled::Entered(input) => match inputs.get(input) {
                 Some(outer) if plan.nodes[*outer].schema == inner.schema => {}
                 _ => return invalid("what enters a loop is not what its input has"),
             },
-            Operator::Variable if inner.schema == result.schema => {}
-            Operator::Variable => return invalid("a loop reads rows of another shape than its result"),
-            Operator::Map { input, filter, columns } => {
-                RowFunction::new("Map", schema(*input), filter, columns, &inner.schema)?;
-            }
-            Operator::Unnest { input, lists } => unnest::check(&body.nodes[*input], lists)?,
-            Operator::Join { left, right, filter, columns, .. } => {
-                joined_key(body, *left)?;
-                joined_key(body, *right)?;
-                RowFunction::new("Join", &joined_schema(body, *left, *right), filter, columns, &inner.schema)?;
-            }
-            Operator::Union { .. }
-            | Operator::Negate { .. }
-            | Operator::Arrange { .. }
-            | Operator::Distinct { .. }
-            | Operator::Threshold { .. } => {}
-            _ => return invalid("a loop has an operator that does not run in loops"),
+            Compiled::Variable(result) => match body.results.get(result) {
+                Some(result) if body.nodes[*result].schema == inner.schema => {}
+                _ => return invalid("a loop reads rows of another shape than its result"),
+            },
+            _ => {}
         }
     }
     Ok(())
+}
+
+/// Whether a node has the rows of a loop's result.
+pub(crate) fn check_result(
+    plan: &DataflowPlan,
+    input: NodeId,
+    result: usize,
+    node: &Node,
+) -> Result<(), DataflowError> {
+    let Operator::Recursion { body, .. } = &plan.nodes[input].operator else {
+        return Err(DataflowError::InvalidPlan("a result of what is no loop".to_owned()));
+    };
+    match body.results.get(result) {
+        Some(result) if body.nodes[*result].schema == node.schema => Ok(()),
+        _ => Err(DataflowError::InvalidPlan("a loop has a schema of another shape than its result".to_owned())),
+    }
 }
 
 /// The columns of a join's input by which it is arranged.
@@ -112,22 +179,30 @@ fn joined_schema(body: &Recursion, left: NodeId, right: NodeId) -> SchemaRef {
     positional_schema(fields(left).chain(fields(right)))
 }
 
-/// Runs the loop over `inputs`, which have the rows of the outer nodes of those `schemas`.
+/// Runs the loop over `inputs`, which have the rows of the outer nodes of those `schemas`. Its results, in order.
 pub(crate) fn render<'scope>(
     scope: Scope<'scope, Timestamp>,
     inputs: Vec<(Rows<'scope>, SchemaRef)>,
     body: &Recursion,
     name: &str,
     on_error: OnError,
-) -> Result<(Rows<'scope>, Vec<Errors<'scope>>), DataflowError> {
-    let codec = Codec::new(&body.nodes[body.result].schema)?;
+) -> Result<(Vec<Rows<'scope>>, Vec<Errors<'scope>>), DataflowError> {
     let mut entering = Vec::new();
     for (rows, schema) in inputs {
         entering.push(encode(rows, Codec::new(&schema)?));
     }
-    let limit = body.iteration_limit;
-    let (result, cut, errors) = scope.iterative::<u64, _, _>(|inner| {
-        let (variable, rows) = Variable::new(inner, Product::new(Default::default(), 1));
+    let limit = IterationLimit { count: body.iteration_limit, returns: body.returns_at_limit };
+    let is_read = |result: usize| {
+        body.nodes.iter().any(|node| matches!(node.operator, Operator::Variable { result: other } if other == result))
+    };
+    let (results, cut, errors) = scope.iterative::<u64, _, _>(|inner| {
+        let mut feedbacks = HashMap::new();
+        let mut variables = HashMap::new();
+        for result in (0..body.results.len()).filter(|result| is_read(*result)) {
+            let (feedback, rows) = Variable::new(inner, Product::new(Default::default(), 1));
+            feedbacks.insert(result, feedback);
+            variables.insert(result, rows);
+        }
         let entered = entering.into_iter().map(|rows| rows.enter(inner)).collect();
         let mut renderer = LoopRenderer {
             body,
@@ -135,34 +210,50 @@ pub(crate) fn render<'scope>(
             on_error,
             scope: inner,
             entered,
-            variable: rows,
+            variables,
             collections: HashMap::new(),
             arrangements: HashMap::new(),
             errors: Vec::new(),
         };
-        let result = renderer.collection(body.result)?;
-        // What cancels out must not go round.
-        let result = match &body.nodes[body.result].operator {
-            Operator::Distinct { .. } => result,
-            _ => result.consolidate(),
-        };
-        let goes_round =
-            move |time: &LoopTime, diff: Diff| time.inner + 1 < limit && diff.unsigned_abs() <= COPIES_MAX as u64;
-        let cut = result.clone().inner.filter(move |(_, time, diff)| !goes_round(time, *diff));
-        let next = result.clone().inner.filter(move |(_, time, diff)| goes_round(time, *diff));
-        variable.set(next.as_collection());
+        let (mut results, mut cut) = (Vec::new(), Vec::new());
+        for (number, id) in body.results.iter().enumerate() {
+            let rows = renderer.collection(*id)?;
+            // What cancels out must not go round.
+            let rows = match &body.nodes[*id].operator {
+                _ if !feedbacks.contains_key(&number) => rows,
+                Operator::Distinct { .. } => rows,
+                _ => rows.consolidate(),
+            };
+            if let Some(feedback) = feedbacks.remove(&number) {
+                let goes_round = move |time: &LoopTime, diff: Diff| time.inner + 1 < limit.count && !is_too_many(diff);
+                feedback.set(rows.clone().inner.filter(move |(_, time, diff)| goes_round(time, *diff)).as_collection());
+            }
+            let is_cut = move |time: &LoopTime, diff: Diff| {
+                is_too_many(diff) || (!limit.returns && time.inner + 1 >= limit.count)
+            };
+            let lost = rows.clone().inner.filter(move |(_, time, diff)| is_cut(time, *diff));
+            cut.push(lost.as_collection().map(move |row| (number, row)).leave(scope));
+            results.push((rows.leave(scope), Codec::new(&body.nodes[*id].schema)?));
+        }
         let errors: Vec<_> = renderer.errors.into_iter().map(|errors| errors.leave(scope).inner).collect();
-        Ok::<_, DataflowError>((result.leave(scope), cut.as_collection().leave(scope), errors))
+        Ok::<_, DataflowError>((results, cut, errors))
     })?;
     let mut errors = errors;
-    errors.push(endless(cut, name, limit));
-    Ok((decode(result, codec), errors))
+    errors.push(endless(differential_dataflow::collection::concatenate(scope, cut), name, limit));
+    Ok((results.into_iter().map(|(rows, codec)| decode(rows, codec)).collect(), errors))
 }
 
-/// One error while the last iteration still changes something.
-fn endless<'scope>(cut: OuterRows<'scope>, name: &str, limit: u64) -> Errors<'scope> {
-    let message = format!("recursive query does not end within {limit} iterations, or has too many copies of a row");
-    let error = ErrorRow::new(name, &[], 0, &PgError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
+fn is_too_many(diff: Diff) -> bool {
+    diff.unsigned_abs() > COPIES_MAX as u64
+}
+
+/// One error while the last iteration still changes something of a result, whose number is beside the row.
+fn endless<'scope>(
+    cut: VecCollection<'scope, Timestamp, (usize, Encoded), Diff>,
+    name: &str,
+    limit: IterationLimit,
+) -> Errors<'scope> {
+    let error = ErrorRow::new(name, &[], 0, &limit.error());
     cut.map(|row| ((), row))
         .reduce_named("Endless", |_, _, output: &mut Vec<((), Diff)>| output.push(((), 1)))
         .map(move |_| error.clone())
@@ -176,8 +267,8 @@ struct LoopRenderer<'a, 'inner> {
     on_error: OnError,
     scope: Scope<'inner, LoopTime>,
     entered: Vec<LoopRows<'inner>>,
-    /// The result of the iteration before.
-    variable: LoopRows<'inner>,
+    /// The results of the iteration before that are read.
+    variables: HashMap<usize, LoopRows<'inner>>,
     collections: HashMap<NodeId, LoopRows<'inner>>,
     arrangements: HashMap<(NodeId, Vec<usize>, bool), LoopArrangement<'inner>>,
     errors: Vec<LoopErrors<'inner>>,
@@ -190,54 +281,66 @@ impl<'inner> LoopRenderer<'_, 'inner> {
             return Ok(rows.clone());
         }
         let body = self.body;
-        let node = &body.nodes[id];
-        let rows = match &node.operator {
-            Operator::Entered { input } => self.entered[*input].clone(),
-            Operator::Variable => self.variable.clone(),
-            Operator::Map { input, filter, columns } => {
-                let name = format!("{} Map {id}", self.name);
-                let from = &body.nodes[*input].schema;
-                let function = RowFunction::new(&name, from, filter, columns, &node.schema)?;
-                let rows = self.collection(*input)?;
-                self.map(rows, function, from, &node.schema)?
+        let to = &body.nodes[id].schema;
+        let schema = |input: NodeId| &body.nodes[input].schema;
+        let rows = match compile(body, id, self.name)? {
+            Compiled::Entered(input) => self.entered[input].clone(),
+            Compiled::Variable(result) => self.variables[&result].clone(),
+            Compiled::Map { input, function } => {
+                let rows = self.collection(input)?;
+                self.map(rows, function, schema(input), to)?
             }
-            Operator::Unnest { input, lists } => {
-                let lists = lists.clone();
-                let rows = self.collection(*input)?;
+            Compiled::Unnest { input, lists } => {
+                let lists = lists.to_vec();
+                let rows = self.collection(input)?;
                 let logic = move |updates: Updates, _: &mut ErrorUpdates| unnest::expand(updates, &lists);
-                self.batchwise(rows, "Unnest", &body.nodes[*input].schema, &node.schema, logic)?
+                self.columnwise(rows, "Unnest", schema(input), to, logic)?
             }
-            Operator::Union { inputs } => {
+            Compiled::Union { inputs } => {
                 let inputs = inputs.iter().map(|input| self.collection(*input)).collect::<Result<Vec<_>, _>>()?;
                 differential_dataflow::collection::concatenate(self.scope, inputs)
             }
-            Operator::Negate { input } => self.collection(*input)?.negate(),
-            Operator::Arrange { input, .. } => self.collection(*input)?,
-            Operator::Join { left, right, null_equal, filter, columns } => {
-                let name = format!("{} Join {id}", self.name);
-                let joined = joined_schema(body, *left, *right);
-                let function = RowFunction::new(&name, &joined, filter, columns, &node.schema)?;
-                let (left, right) = (self.arranged(*left, *null_equal)?, self.arranged(*right, *null_equal)?);
+            Compiled::Negate { input } => self.collection(input)?.negate(),
+            Compiled::Arrange { input } => self.collection(input)?,
+            Compiled::Join { left, right, null_equal, joined, function } => {
+                let (left_key, right_key) = (joined_key(body, left)?, joined_key(body, right)?);
+                let left = self.arranged(left, left_key, null_equal)?;
+                let right = self.arranged(right, right_key, null_equal)?;
                 // The encoding of some columns followed by that of others is the encoding of all of them.
                 let rows = left.join_core(right, |_, left, right| Some([left.as_slice(), right.as_slice()].concat()));
-                self.map(rows, function, &joined, &node.schema)?
+                self.map(rows, function, &joined, to)?
             }
-            Operator::Distinct { input } => {
-                self.collection(*input)?.threshold_named("Distinct", |_, count| Diff::from(*count > 0))
+            Compiled::Reduce { input, function } => {
+                let rows = self.collection(input)?;
+                self.reduce(rows, function, id, schema(input), to)?
             }
-            Operator::Threshold { input } => {
-                self.collection(*input)?.threshold_named("Threshold", |_, count: &Diff| (*count).max(0))
+            Compiled::Fold { input, key, function } => {
+                let groups = self.arranged(input, key, true)?;
+                self.fold(groups, function, id, schema(input), to)?
             }
-            _ => return Err(DataflowError::InvalidPlan(format!("node {id} does not run in loops"))),
+            Compiled::TopK { input, key, order, offset, limit } => {
+                let rows = self.collection(input)?;
+                grouped::top_k(rows, schema(input), key, order, offset, limit)?
+            }
+            Compiled::Distinct { input } => {
+                self.collection(input)?.threshold_named("Distinct", |_, count| Diff::from(*count > 0))
+            }
+            Compiled::Threshold { input } => {
+                self.collection(input)?.threshold_named("Threshold", |_, count: &Diff| (*count).max(0))
+            }
         };
         self.collections.insert(id, rows.clone());
         Ok(rows)
     }
 
-    /// A join's input by its key; without the rows whose key has a NULL, unless NULLs meet.
-    fn arranged(&mut self, id: NodeId, null_equal: bool) -> Result<LoopArrangement<'inner>, DataflowError> {
+    /// The rows of a node by a key; without the rows whose key has a NULL, unless NULLs meet.
+    fn arranged(
+        &mut self,
+        id: NodeId,
+        key: &[usize],
+        null_equal: bool,
+    ) -> Result<LoopArrangement<'inner>, DataflowError> {
         let body = self.body;
-        let key = joined_key(body, id)?;
         let mut id = id;
         while let Operator::Arrange { input, .. } = &body.nodes[id].operator {
             id = *input;
@@ -263,53 +366,70 @@ impl<'inner> LoopRenderer<'_, 'inner> {
             return Ok(rows);
         }
         function.set_on_error(self.on_error);
-        self.batchwise(rows, "Map", from, to, move |updates, errors| function.apply(updates, errors))
+        self.columnwise(rows, "Map", from, to, move |updates, errors| function.apply(updates, errors))
     }
 
-    /// Runs `logic` over containers as Arrow columns. There the time of a row is its number among the container's, and so it
-    /// is in what comes out.
-    fn batchwise(
+    /// Runs `logic` over containers as Arrow columns.
+    fn columnwise(
         &mut self,
         rows: LoopRows<'inner>,
         name: &str,
         from: &Schema,
         to: &Schema,
-        logic: impl FnMut(Updates, &mut ErrorUpdates) -> Updates + 'static,
+        mut logic: impl FnMut(Updates, &mut ErrorUpdates) -> Updates + 'static,
     ) -> Result<LoopRows<'inner>, DataflowError> {
-        let (rows, errors) = batchwise(rows, name, Codec::new(from)?, Codec::new(to)?, Box::new(logic));
+        let from = Codec::new(from)?;
+        let decoded = move |container: &[LoopUpdate], errors: &mut ErrorUpdates| {
+            let columns = from.decode(container.iter().map(|update| update.0.as_slice()));
+            logic(Updates::new(columns, numbers(container.len()), Lane::Constant(1, container.len())), errors)
+        };
+        self.batchwise(rows, name, to, decoded)
+    }
+
+    /// Runs `logic` over containers. What comes out has as its times the numbers of the container's rows that it came from, and
+    /// takes on their times and diffs.
+    fn batchwise(
+        &mut self,
+        rows: LoopRows<'inner>,
+        name: &str,
+        to: &Schema,
+        logic: impl FnMut(&[LoopUpdate], &mut ErrorUpdates) -> Updates + 'static,
+    ) -> Result<LoopRows<'inner>, DataflowError> {
+        let (rows, errors) = batchwise(rows, name, Codec::new(to)?, Box::new(logic));
         self.errors.push(errors);
         Ok(rows)
     }
 }
 
-type BatchwiseLogic = Box<dyn FnMut(Updates, &mut ErrorUpdates) -> Updates>;
+/// `0..len` as times.
+fn numbers(len: usize) -> Lane<Timestamp> {
+    Lane::Values((0..len as u64).collect())
+}
+
+type BatchwiseLogic = Box<dyn FnMut(&[LoopUpdate], &mut ErrorUpdates) -> Updates>;
 
 fn batchwise<'inner>(
     rows: LoopRows<'inner>,
     name: &str,
-    from: Codec,
     to: Codec,
     mut logic: BatchwiseLogic,
 ) -> (LoopRows<'inner>, LoopErrors<'inner>) {
     let stream = rows.inner;
     let mut builder = OperatorBuilder::new(name.to_owned(), stream.scope());
     let mut input = builder.new_input(stream, Pipeline);
-    let (rows_output, rows) = builder.new_output::<Vec<(Encoded, LoopTime, Diff)>>();
+    let (rows_output, rows) = builder.new_output::<Vec<LoopUpdate>>();
     let (errors_output, errors) = builder.new_output::<Vec<(ErrorRow, LoopTime, Diff)>>();
-    let mut rows_output = OutputBuilder::<_, NoopBuilder<Vec<(Encoded, LoopTime, Diff)>>>::from(rows_output);
+    let mut rows_output = OutputBuilder::<_, NoopBuilder<Vec<LoopUpdate>>>::from(rows_output);
     let mut errors_output = OutputBuilder::<_, NoopBuilder<Vec<(ErrorRow, LoopTime, Diff)>>>::from(errors_output);
     builder.build(move |_| {
         move |_| {
             let (mut rows, mut errors) = (rows_output.activate(), errors_output.activate());
             input.for_each(|capability, container| {
                 let container = std::mem::take(container);
-                let len = container.len();
-                let columns = from.decode(container.iter().map(|update| update.0.as_slice()));
-                let numbers = Lane::Values((0..len as u64).collect());
                 let mut failed = ErrorUpdates::new();
-                let updates = logic(Updates::new(columns, numbers, Lane::Constant(1, len)), &mut failed);
+                let updates = logic(&container, &mut failed);
                 let encoded = to.encode(&updates.columns, updates.len()).into_iter().enumerate();
-                let mut out: Vec<(Encoded, LoopTime, Diff)> = encoded
+                let mut out: Vec<LoopUpdate> = encoded
                     .map(|(row, encoded)| {
                         let (_, time, diff) = &container[updates.times.get(row) as usize];
                         (encoded, *time, *diff)
@@ -340,7 +460,7 @@ fn by_key<'inner>(
     schema: &Schema,
     key: &[usize],
     null_equal: bool,
-) -> Result<VecCollection<'inner, LoopTime, (Encoded, Encoded), Diff>, DataflowError> {
+) -> Result<KeyedRows<'inner>, DataflowError> {
     let codec = Codec::new(schema)?;
     let key = key.to_vec();
     let types = key.iter().map(|column| schema.field(*column).data_type().clone());
@@ -398,55 +518,4 @@ fn decode<'scope>(rows: OuterRows<'scope>, codec: Codec) -> Rows<'scope> {
             });
         }
     })
-}
-
-/// Between columns and encoded rows. Values that SQL calls equal have one encoding.
-#[derive(Clone)]
-struct Codec {
-    converter: Rc<RowConverter>,
-    width: usize,
-}
-
-impl Codec {
-    /// Errors: `0A000` for a column type that has no encoding.
-    fn new(schema: &Schema) -> Result<Codec, DataflowError> {
-        let fields: Vec<SortField> =
-            schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let unsupported = || {
-            let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
-            DataflowError::Plan(PgError::unsupported(format!("columns of types {} in a recursion", types.join(", "))))
-        };
-        let converter = RowConverter::new(fields).map_err(|_| unsupported())?;
-        Ok(Codec { converter: Rc::new(converter), width: schema.fields().len() })
-    }
-
-    fn encode(&self, columns: &[ArrayRef], row_count: usize) -> Vec<Encoded> {
-        if self.width == 0 {
-            return vec![Encoded::new(); row_count];
-        }
-        let columns: Vec<ArrayRef> = columns.iter().map(canonical).collect();
-        let rows = self.converter.convert_columns(&columns).expect("columns of the types that the codec was made for");
-        rows.iter().map(|row| row.as_ref().to_vec()).collect()
-    }
-
-    fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Vec<ArrayRef> {
-        if self.width == 0 {
-            return Vec::new();
-        }
-        let parser = self.converter.parser();
-        self.converter.convert_rows(rows.map(|row| parser.parse(row))).expect("rows that the codec's kind encoded")
-    }
-}
-
-/// One zero and one NaN.
-fn canonical(column: &ArrayRef) -> ArrayRef {
-    fn each<T: ArrowPrimitiveType>(column: &ArrayRef, value: impl Fn(T::Native) -> T::Native) -> ArrayRef {
-        let values: PrimitiveArray<T> = column.as_primitive::<T>().unary(value);
-        std::sync::Arc::new(values)
-    }
-    match column.data_type() {
-        DataType::Float32 => each::<Float32Type>(column, |value| if value.is_nan() { f32::NAN } else { value + 0.0 }),
-        DataType::Float64 => each::<Float64Type>(column, |value| if value.is_nan() { f64::NAN } else { value + 0.0 }),
-        _ => column.clone(),
-    }
 }

@@ -20,7 +20,7 @@ use crate::DataflowError;
 use crate::arrange::Batch;
 use crate::chunk::{CHUNK_ROWS_MAX, Weight, add_lanes};
 use crate::cursor::{Cursor, Position};
-use crate::errors::ErrorRow;
+use crate::errors::{ErrorRow, ErrorUpdates};
 use crate::expression::filter_lane;
 use crate::updates::{Accumulators, Updates, take_lane, take_rows};
 
@@ -33,10 +33,10 @@ const SLICE_ROWS: usize = 2048;
 /// The grouping and its aggregates, compiled.
 #[derive(Clone)]
 pub(crate) struct GroupFunction {
-    key: Vec<usize>,
+    pub(crate) key: Vec<usize>,
     aggregates: Rc<Vec<Lanes>>,
     /// Lanes a group.
-    width: usize,
+    pub(crate) width: usize,
 }
 
 /// One aggregate and where its lanes are.
@@ -90,7 +90,7 @@ impl GroupFunction {
     }
 
     /// The contributions of rows `start..start + len` to their groups, row after row, times their diffs.
-    fn lanes(&self, updates: &Updates, start: usize, len: usize, lanes: &mut Vec<i128>) {
+    pub(crate) fn lanes(&self, updates: &Updates, start: usize, len: usize, lanes: &mut Vec<i128>) {
         let width = self.width;
         lanes.clear();
         if width == 1 {
@@ -114,6 +114,43 @@ impl GroupFunction {
             let diff = updates.diffs.get(start + row) as i128;
             lanes.iter_mut().for_each(|lane| *lane = lane.wrapping_mul(diff));
         }
+    }
+
+    /// The groups' rows from their keys and accumulators; those that cannot be finished become `errors` of `operator`.
+    pub(crate) fn finish(
+        &self,
+        operator: &str,
+        keys: Vec<ArrayRef>,
+        states: &[i128],
+        mut times: Lane<Timestamp>,
+        mut diffs: Lane<Diff>,
+        errors: &mut ErrorUpdates,
+    ) -> Updates {
+        let len = times.len();
+        let mut columns = keys.clone();
+        let mut failures: Vec<(usize, PgError)> = Vec::new();
+        for aggregate in self.aggregates.iter() {
+            let (values, failed) = aggregate.accumulator.finish(states, self.width, aggregate.offset, len);
+            columns.push(values);
+            failures.extend(failed);
+        }
+        if !failures.is_empty() {
+            failures.sort_by_key(|failure| failure.0);
+            failures.dedup_by_key(|failure| failure.0);
+            let mut kept = vec![true; len];
+            for (row, error) in &failures {
+                kept[*row] = false;
+                let error = ErrorRow::new(operator, &keys, *row, error);
+                errors.push((error, times.get(*row), diffs.get(*row)));
+            }
+            let kept = BooleanArray::from(kept);
+            let count = kept.true_count();
+            let keep = |column: &ArrayRef| filter(column.as_ref(), &kept).expect("a mask as long as the column");
+            columns = columns.iter().map(keep).collect();
+            times = filter_lane(times, &kept, count);
+            diffs = filter_lane(diffs, &kept, count);
+        }
+        Updates::new(columns, times, diffs)
     }
 }
 
@@ -214,40 +251,15 @@ impl Reduce {
 
     /// Cuts a container from the states that wait; those that cannot be finished become errors.
     fn flush(&self, waiting: &mut Waiting, output: &mut Output) {
-        let len = waiting.times.len();
-        if len == 0 {
+        if waiting.times.is_empty() {
             return;
         }
-        let width = self.function.width;
-        let mut columns: Vec<ArrayRef> =
-            (0..self.function.key.len()).map(|column| waiting.picked.column(column)).collect();
-        let keys = columns.clone();
-        let mut failures: Vec<(usize, PgError)> = Vec::new();
-        for aggregate in self.function.aggregates.iter() {
-            let (values, failed) = aggregate.accumulator.finish(&waiting.states, width, aggregate.offset, len);
-            columns.push(values);
-            failures.extend(failed);
-        }
-        let mut times = Lane::Values(std::mem::take(&mut waiting.times)).compress();
-        let mut diffs = Lane::Values(std::mem::take(&mut waiting.diffs)).compress();
-        if !failures.is_empty() {
-            failures.sort_by_key(|failure| failure.0);
-            failures.dedup_by_key(|failure| failure.0);
-            let mut kept = vec![true; len];
-            for (row, error) in &failures {
-                kept[*row] = false;
-                let error = ErrorRow::new(&self.operator, &keys, *row, error);
-                output.errors.push((error, times.get(*row), diffs.get(*row)));
-            }
-            let kept = BooleanArray::from(kept);
-            let count = kept.true_count();
-            let keep = |column: &ArrayRef| filter(column.as_ref(), &kept).expect("a mask as long as the column");
-            columns = columns.iter().map(keep).collect();
-            times = filter_lane(times, &kept, count);
-            diffs = filter_lane(diffs, &kept, count);
-        }
-        if !times.is_empty() {
-            output.updates.push(Updates::new(columns, times, diffs));
+        let keys = (0..self.function.key.len()).map(|column| waiting.picked.column(column)).collect();
+        let times = Lane::Values(std::mem::take(&mut waiting.times)).compress();
+        let diffs = Lane::Values(std::mem::take(&mut waiting.diffs)).compress();
+        let updates = self.function.finish(&self.operator, keys, &waiting.states, times, diffs, &mut output.errors);
+        if !updates.is_empty() {
+            output.updates.push(updates);
         }
         waiting.states.clear();
         waiting.picked.clear();

@@ -78,8 +78,12 @@ impl Lowering<'_> {
             return self.graph.distinct(keys);
         }
         let parts = match calls.iter().any(|call| call.needs_group) {
-            true => vec![Part { node: self.fold(input, key, calls)?, calls: (0..calls.len()).collect() }],
+            true => vec![self.whole(input, key, calls)?],
             false => self.parts(input, key, calls)?,
+        };
+        let parts = match self.recursion.is_some() && !self.are_loops_own(&parts) {
+            true => vec![self.whole(input, key, calls)?],
+            false => parts,
         };
         let groups = self.side_by_side(parts, key.len(), calls)?;
         if !key.is_empty() {
@@ -130,6 +134,16 @@ impl Lowering<'_> {
         let node = self.graph.union(nodes)?;
         self.graph.declare_key(node, (0..=keys.len()).collect());
         Ok(node)
+    }
+
+    /// Whether a loop's body may have `parts` as they are: nothing there puts parts side by side.
+    fn are_loops_own(&self, parts: &[Part]) -> bool {
+        matches!(parts, [only] if self.graph.nodes[only.node].operator.runs_in_loops())
+    }
+
+    /// All calls from all rows of a group.
+    fn whole(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<Part, PgError> {
+        Ok(Part { node: self.fold(input, key, calls)?, calls: (0..calls.len()).collect() })
     }
 
     fn parts(&mut self, input: NodeId, key: &[Expr], calls: &[Call]) -> Result<Vec<Part>, PgError> {
@@ -322,7 +336,7 @@ impl Lowering<'_> {
             let Expr::Literal(value, _) = default else { return Err(PgError::internal("a default is a literal")) };
             arrays.push(value.to_array().map_err(internal)?);
         }
-        let default = self.graph.constant(batch(schema, arrays, 1)?)?;
+        let default = self.constant(batch(schema, arrays, 1)?)?;
         let displaced = self.graph.map(present, Vec::new(), defaults)?;
         let displaced = self.graph.negate(displaced)?;
         let node = self.graph.union(vec![groups, default, displaced])?;

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 
+use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::{Distinct, LogicalPlan, RecursiveQuery};
@@ -18,84 +19,153 @@ use super::Lowering;
 use crate::dataflow_plan::{Node, NodeId, Operator, Recursion, positional_schema};
 use crate::expression::internal;
 use crate::graph::Graph;
-use crate::prune::prune;
-
-/// Iterations after which a loop is given up as endless.
-const ITERATIONS_MAX: u64 = 100_000;
+use crate::mutual_recursion::{IterationLimit, MutualRecursion};
+use crate::prune::prune_all;
 
 /// The loop whose body is being lowered.
 pub(super) struct Loop {
-    /// What a scan of its own rows is called.
-    name: String,
-    /// The leaf that those rows are.
-    variable: Node,
+    /// What it computes, in order.
+    results: Vec<LoopRows>,
     /// The graph that the loop will be a node of.
     outside: Graph,
     /// Its nodes that enter the loop.
     inputs: Vec<NodeId>,
 }
 
+/// One of a loop's results.
+struct LoopRows {
+    /// What a scan of its rows is called.
+    name: String,
+    /// The leaf that its rows of the iteration before are.
+    variable: Node,
+    /// Its rows of this iteration, once they are lowered.
+    current: Option<NodeId>,
+}
+
+impl LoopRows {
+    fn new(name: &str, index: usize, plan: &LogicalPlan, distinct: bool) -> LoopRows {
+        let types: Vec<_> = plan.schema().fields().iter().map(|field| field.data_type().clone()).collect();
+        let keys = if distinct { vec![(0..types.len()).collect()] } else { Vec::new() };
+        let operator = Operator::Variable { result: index };
+        let variable = Node { operator, schema: positional_schema(types), keys, append_only: false };
+        LoopRows { name: name.to_string(), variable, current: None }
+    }
+}
+
+impl Loop {
+    /// The leaf of `graph`, the loop's body, for a node outside of it.
+    fn enter(&mut self, node: NodeId, graph: &mut Graph) -> NodeId {
+        let known = self.inputs.iter().position(|input| *input == node);
+        let input = known.unwrap_or_else(|| {
+            self.inputs.push(node);
+            self.inputs.len() - 1
+        });
+        let outer = &self.outside.nodes[node];
+        let (schema, keys) = (outer.schema.clone(), outer.keys.clone());
+        graph.leaf(Node { operator: Operator::Entered { input }, schema, keys, append_only: false })
+    }
+}
+
 impl Lowering<'_> {
     pub(super) fn recursive_query(&mut self, query: &RecursiveQuery) -> Result<NodeId, PgError> {
+        check_step(&query.recursive_term, &query.name, query.is_distinct)?;
+        let result = LoopRows::new(&query.name, 0, &query.static_term, query.is_distinct);
+        self.looped(vec![result], IterationLimit::default(), |lowering| {
+            let start = lowering.plan(&query.static_term)?;
+            let step = lowering.plan(&query.recursive_term)?;
+            if lowering.graph.types(start) != lowering.graph.types(step) {
+                return Err(PgError::internal("the terms of a recursive query have different types"));
+            }
+            let rows = lowering.graph.union(vec![start, step])?;
+            Ok(vec![if query.is_distinct { lowering.graph.distinct(rows)? } else { rows }])
+        })
+    }
+
+    /// The bindings as one loop, then the query over them.
+    pub(super) fn mutual_recursion(&mut self, recursion: &MutualRecursion) -> Result<NodeId, PgError> {
+        let named = recursion.names.iter().zip(&recursion.bindings).enumerate();
+        let results = named.map(|(index, (name, plan))| LoopRows::new(name, index, plan, false)).collect();
+        let first = self.looped(results, recursion.limit, |lowering| {
+            let mut nodes = Vec::new();
+            for (index, plan) in recursion.bindings.iter().enumerate() {
+                let node = lowering.plan(plan)?;
+                if let Some(recursion) = &mut lowering.recursion {
+                    recursion.results[index].current = Some(node);
+                }
+                nodes.push(node);
+            }
+            Ok(nodes)
+        })?;
+        for (result, name) in recursion.names.iter().enumerate() {
+            let node = match result {
+                0 => first,
+                _ => self.graph.add(Operator::LoopResult { input: first, result })?,
+            };
+            self.bindings.insert(name.clone(), node);
+        }
+        self.plan(&recursion.body)
+    }
+
+    /// A loop of `results`, whose nodes `lower` adds to its body.
+    fn looped(
+        &mut self,
+        results: Vec<LoopRows>,
+        limit: IterationLimit,
+        lower: impl FnOnce(&mut Self) -> Result<Vec<NodeId>, PgError>,
+    ) -> Result<NodeId, PgError> {
         if self.recursion.is_some() {
             return Err(PgError::unsupported(
                 "WITH RECURSIVE within the recursive term of another in a materialized view",
             ));
         }
-        check_step(&query.recursive_term, &query.name, query.is_distinct)?;
-        let types: Vec<_> = query.static_term.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        let keys = if query.is_distinct { vec![(0..types.len()).collect()] } else { Vec::new() };
-        let schema = positional_schema(types);
-        let variable = Node { operator: Operator::Variable, schema, keys, append_only: false };
         let outside = std::mem::take(&mut self.graph);
-        self.recursion = Some(Loop { name: query.name.clone(), variable, outside, inputs: Vec::new() });
-        let result = self.loop_result(query);
+        self.recursion = Some(Loop { results, outside, inputs: Vec::new() });
+        let nodes = lower(self)?;
         let Some(recursion) = self.recursion.take() else {
             return Err(PgError::internal("a loop was closed twice"));
         };
         let inside = std::mem::replace(&mut self.graph, recursion.outside);
-        let (inside, result) = prune(&inside, result?, &HashMap::new())?;
+        let (inside, results) = prune_all(&inside, &nodes, &HashMap::new())?;
         check_body(&inside)?;
-        let body = Recursion { nodes: inside.nodes, result, iteration_limit: ITERATIONS_MAX };
-        self.graph.add(Operator::Recursion { inputs: recursion.inputs, body: Box::new(body) })
+        let (iteration_limit, returns_at_limit) = (limit.count, limit.returns);
+        let body = Box::new(Recursion { nodes: inside.nodes, results, iteration_limit, returns_at_limit });
+        self.graph.add(Operator::Recursion { inputs: recursion.inputs, body })
     }
 
-    fn loop_result(&mut self, query: &RecursiveQuery) -> Result<NodeId, PgError> {
-        let start = self.plan(&query.static_term)?;
-        let step = self.plan(&query.recursive_term)?;
-        if self.graph.types(start) != self.graph.types(step) {
-            return Err(PgError::internal("the terms of a recursive query have different types"));
-        }
-        let rows = self.graph.union(vec![start, step])?;
-        if query.is_distinct { self.graph.distinct(rows) } else { Ok(rows) }
-    }
-
-    /// The leaf for a scan called `name`, if that is the loop's own rows.
-    pub(super) fn variable(&mut self, name: &str) -> Option<NodeId> {
-        let recursion = self.recursion.as_ref().filter(|recursion| recursion.name == name)?;
-        Some(self.graph.leaf(recursion.variable.clone()))
+    /// The rows of a loop that a scan calls `name`, if it means such rows: within that loop those of this iteration or of the
+    /// one before, outside of it what they are in the end.
+    pub(super) fn recursive_rows(&mut self, name: &str) -> Option<NodeId> {
+        let Some(recursion) = &self.recursion else { return self.bindings.get(name).copied() };
+        let rows = recursion.results.iter().find(|rows| rows.name == name)?;
+        Some(rows.current.unwrap_or_else(|| self.graph.leaf(rows.variable.clone())))
     }
 
     /// Within a loop, a leaf for the rows of `plan` if they do not depend on the loop's: they are computed outside.
     pub(super) fn entered(&mut self, plan: &LogicalPlan) -> Result<Option<NodeId>, PgError> {
-        let Some(mut recursion) = self.recursion.take_if(|recursion| !reads(plan, &recursion.name)) else {
+        let depends = |recursion: &Loop| recursion.results.iter().any(|rows| reads(plan, &rows.name));
+        if !self.recursion.as_ref().is_some_and(|recursion| !depends(recursion)) {
             return Ok(None);
-        };
+        }
+        self.outside(|lowering| lowering.plan(plan)).map(Some)
+    }
+
+    /// Rows that never change.
+    pub(super) fn constant(&mut self, rows: RecordBatch) -> Result<NodeId, PgError> {
+        match self.recursion {
+            None => self.graph.constant(rows),
+            Some(_) => self.outside(|lowering| lowering.graph.constant(rows)),
+        }
+    }
+
+    /// The leaf of this loop's body for what `lower` adds outside of the loop.
+    fn outside(&mut self, lower: impl FnOnce(&mut Self) -> Result<NodeId, PgError>) -> Result<NodeId, PgError> {
+        let Some(mut recursion) = self.recursion.take() else { return lower(self) };
         std::mem::swap(&mut self.graph, &mut recursion.outside);
-        let node = self.plan(plan);
+        let node = lower(self);
         std::mem::swap(&mut self.graph, &mut recursion.outside);
-        let leaf = node.map(|node| {
-            let known = recursion.inputs.iter().position(|input| *input == node);
-            let input = known.unwrap_or_else(|| {
-                recursion.inputs.push(node);
-                recursion.inputs.len() - 1
-            });
-            let outer = &recursion.outside.nodes[node];
-            let (schema, keys) = (outer.schema.clone(), outer.keys.clone());
-            self.graph.leaf(Node { operator: Operator::Entered { input }, schema, keys, append_only: false })
-        });
+        let leaf = node.map(|node| recursion.enter(node, &mut self.graph));
         self.recursion = Some(recursion);
-        leaf.map(Some)
+        leaf
     }
 }
 
@@ -158,22 +228,7 @@ fn check_step(plan: &LogicalPlan, name: &str, distinct: bool) -> Result<(), PgEr
 
 /// Whether the body has only operators that run in loops.
 fn check_body(body: &Graph) -> Result<(), PgError> {
-    let runs = |operator: &Operator| {
-        matches!(
-            operator,
-            Operator::Entered { .. }
-                | Operator::Variable
-                | Operator::Map { .. }
-                | Operator::Unnest { .. }
-                | Operator::Union { .. }
-                | Operator::Negate { .. }
-                | Operator::Arrange { .. }
-                | Operator::Join { .. }
-                | Operator::Distinct { .. }
-                | Operator::Threshold { .. }
-        )
-    };
-    match body.nodes.iter().find(|node| !runs(&node.operator)) {
+    match body.nodes.iter().find(|node| !node.operator.runs_in_loops()) {
         None => Ok(()),
         Some(node) => {
             let text = format!("{:?}", node.operator);

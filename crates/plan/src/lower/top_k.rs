@@ -88,7 +88,7 @@ impl Lowering<'_> {
         }
         if limit == Some(0) {
             let nothing = arrow::record_batch::RecordBatch::new_empty(self.graph.schema(input));
-            return self.graph.constant(nothing);
+            return self.constant(nothing);
         }
         let width = self.graph.width(input);
         let (extended, key, order) = self.ordered(input, key, order)?;

@@ -83,28 +83,29 @@ impl Interpreter {
         collection
     }
 
-    /// A loop's result, from nothing until it stays the same.
-    fn iterate(&self, inputs: &[usize], body: &Recursion, outer: &[Vec<(Row, i64)>]) -> Vec<(Row, i64)> {
-        let mut result = Vec::new();
+    /// A loop's results, from nothing until they stay the same.
+    fn iterate(&self, inputs: &[usize], body: &Recursion, outer: &[Vec<(Row, i64)>]) -> Vec<Vec<(Row, i64)>> {
+        let mut results = vec![Vec::new(); body.results.len()];
         for _ in 0..body.iteration_limit {
             let mut outputs: Vec<Vec<(Row, i64)>> = Vec::new();
             for node in &body.nodes {
                 let rows = match &node.operator {
                     Operator::Entered { input } => outer[inputs[*input]].clone(),
-                    Operator::Variable => result.clone(),
+                    Operator::Variable { result } => results[*result].clone(),
                     _ => self.evaluate(&body.nodes, node, &outputs),
                 };
                 let rows = consolidated(rows);
                 check_node(node, &rows);
                 outputs.push(rows);
             }
-            let next = outputs.swap_remove(body.result);
-            if next == result {
-                return result;
+            let next: Vec<_> = body.results.iter().map(|result| outputs[*result].clone()).collect();
+            if next == results {
+                return results;
             }
-            result = next;
+            results = next;
         }
-        panic!("the loop does not end");
+        assert!(body.returns_at_limit, "the loop does not end");
+        results
     }
 
     /// The rows of a node of `nodes`, of which those before it have their `outputs`.
@@ -129,8 +130,12 @@ impl Interpreter {
                 }
                 inputs.iter().flat_map(|input| outputs[*input].clone()).collect()
             }
-            Operator::Recursion { inputs, body } => self.iterate(inputs, body, outputs),
-            Operator::Entered { .. } | Operator::Variable => panic!("a leaf of a loop outside of it"),
+            Operator::Recursion { inputs, body } => self.iterate(inputs, body, outputs).swap_remove(0),
+            Operator::LoopResult { input, result } => match &nodes[*input].operator {
+                Operator::Recursion { inputs, body } => self.iterate(inputs, body, outputs).swap_remove(*result),
+                other => panic!("a result of {other:?}"),
+            },
+            Operator::Entered { .. } | Operator::Variable { .. } => panic!("a leaf of a loop outside of it"),
             Operator::Negate { input } => outputs[*input].iter().map(|(row, count)| (row.clone(), -count)).collect(),
             Operator::Arrange { input, .. } => outputs[*input].clone(),
             Operator::Join { left, right, null_equal, filter, columns } => {

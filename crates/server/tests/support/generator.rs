@@ -13,6 +13,8 @@ pub(crate) struct World {
     pub(crate) tables: Vec<String>,
     pub(crate) schema: Vec<String>,
     pub(crate) queries: Vec<String>,
+    /// Queries that PostgreSQL does not know.
+    pub(crate) own_queries: Vec<String>,
     pub(crate) changes: Vec<String>,
 }
 
@@ -44,9 +46,10 @@ impl World {
         let mut changes: Vec<String> = vec![insert(&mut random, 0), insert(&mut random, 1), insert(&mut random, 2)];
         changes.extend((0..CHANGES).map(|_| change(&mut random)));
         changes.push(tables.iter().map(|table| format!("DELETE FROM {table}")).collect::<Vec<_>>().join("; "));
-        let mut generator = Generator { random, aliases: 0 };
+        let mut generator = Generator { random, aliases: 0, bindings: Vec::new() };
         let queries = (0..query_count).map(|_| generator.query(2, &[]).0).collect();
-        World { seed, tables, schema, queries, changes }
+        let own_queries = (0..query_count.div_ceil(3)).map(|_| generator.mutually_recursive()).collect();
+        World { seed, tables, schema, queries, own_queries, changes }
     }
 }
 
@@ -55,6 +58,17 @@ fn columns(table: &str) -> Vec<Column> {
     let mut columns = vec![column("k", Type::Int)];
     columns.extend(["a", "b", "c", "d", "e", "f"].iter().zip(TYPES).map(|(name, of)| column(name, of)));
     columns
+}
+
+fn type_name(of: Type) -> &'static str {
+    match of {
+        Type::Int => "int",
+        Type::Bigint => "bigint",
+        Type::Text => "text",
+        Type::Numeric => "numeric",
+        Type::Bool => "boolean",
+        Type::Timestamp => "timestamp",
+    }
 }
 
 /// The first table has a primary key, the others may hold a row twice.
@@ -93,6 +107,8 @@ fn change(random: &mut Random) -> String {
 struct Generator {
     random: Random,
     aliases: usize,
+    /// The relations of the WITH MUTUALLY RECURSIVE around, and the types of their columns.
+    bindings: Vec<(String, Vec<Type>)>,
 }
 
 impl Generator {
@@ -449,6 +465,49 @@ impl Generator {
         (text, types)
     }
 
+    /// Relations that read each other and the tables, for a few iterations: what they are then is definite even where they
+    /// would never come to rest. Each has a row once at most, so that there are never many.
+    fn mutually_recursive(&mut self) -> String {
+        let types = [Type::Int, Type::Int, Type::Bigint, Type::Text, Type::Bool, Type::Timestamp];
+        for _ in 0..self.random.below(2) + 1 {
+            let types = (0..self.random.below(2) + 1).map(|_| *self.random.pick(&types)).collect();
+            self.bindings.push((format!("r{}", self.aliases), types));
+            self.aliases += 1;
+        }
+        let bindings: Vec<String> =
+            self.bindings.clone().iter().map(|(name, types)| self.binding(name, types)).collect();
+        let (body, _) = self.query(1, &[]);
+        self.bindings.clear();
+        let limit = self.random.below(4) + 1;
+        format!(
+            "WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT {limit}) {} SELECT * FROM ({body}) AS q",
+            bindings.join(", ")
+        )
+    }
+
+    fn binding(&mut self, name: &str, types: &[Type]) -> String {
+        let (left, _) = self.plain_of(1, &[], Some(types));
+        let (right, _) = self.plain_of(0, &[], Some(types));
+        let columns: Vec<String> =
+            types.iter().enumerate().map(|(index, of)| format!("c{index} {}", type_name(*of))).collect();
+        let both = format!("{left} UNION {right}");
+        let query = match (self.random.below(6), types) {
+            (0, _) => format!("{left} EXCEPT {right}"),
+            (1, _) => format!("{left} INTERSECT {right}"),
+            (2, [_, Type::Bool]) => format!("SELECT c0, bool_and(c1) FROM ({left} UNION ALL {right}) AS u GROUP BY c0"),
+            (2, [_, _]) => format!("SELECT c0, max(c1) FROM ({left} UNION ALL {right}) AS u GROUP BY c0"),
+            (3, [_, Type::Bigint]) => format!("SELECT c0, count(*) FROM ({both}) AS u GROUP BY c0"),
+            (3, [Type::Int]) => format!("SELECT count(DISTINCT c0)::int FROM ({both}) AS u"),
+            (3, [_, _]) => format!("SELECT DISTINCT ON (c0) c0, c1 FROM ({both}) AS u ORDER BY c0, c1"),
+            (4, [Type::Bigint]) => format!("SELECT sum(c0)::bigint % 7 FROM ({both}) AS u"),
+            (4, [_, Type::Text]) => {
+                format!("SELECT c0, max(c1) || count(*)::text || min(c1) FROM ({both}) AS u GROUP BY c0")
+            }
+            _ => both,
+        };
+        format!("{name} ({}) AS ({query})", columns.join(", "))
+    }
+
     /// A SELECT with columns of the given types, or of any.
     fn plain_of(&mut self, depth: usize, outer: &[Column], types: Option<&[Type]>) -> (String, Vec<Type>) {
         let (from, scope) = self.from(depth);
@@ -531,6 +590,11 @@ impl Generator {
             let scope =
                 types.iter().enumerate().map(|(index, of)| Column { name: format!("{alias}.c{index}"), of: *of });
             return (format!("({query}) AS {alias}"), scope.collect());
+        }
+        if !self.bindings.is_empty() && self.random.chance(50) {
+            let (name, types) = self.random.pick(&self.bindings).clone();
+            let column = |(index, of)| Column { name: format!("{alias}.c{index}"), of };
+            return (format!("{name} AS {alias}"), types.into_iter().enumerate().map(column).collect());
         }
         (format!("t{} AS {alias}", self.random.below(3)), columns(&alias))
     }

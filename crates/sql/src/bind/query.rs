@@ -2,25 +2,22 @@
 
 use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Field, Fields, Schema};
+use datafusion::arrow::datatypes::{Field, Fields};
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::datasource::cte_worktable::CteWorkTable;
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{
-    Expr, Filter, Limit, LogicalPlan, LogicalPlanBuilder, RecursiveQuery, Sort, SortExpr, Values, lit,
-};
+use datafusion::logical_expr::{Expr, Filter, Limit, LogicalPlan, Sort, SortExpr, Values, lit};
 use repr::{ColumnSchema, PgError, SqlState, SqlType};
 use sqlparser::ast;
 
 use super::Binder;
 use super::build::{any_expr, columns, internal, one_row, project};
 use super::expr::Clause;
+use super::recursive::well_formed::{check_acyclic, is_recursive};
 use super::scope::{Env, Scope, ScopeColumn, fold};
 use crate::cast::{CastContext, cast, common_type};
 use crate::operators::equality_key;
+use crate::parse::mutually::of_ctes;
 use crate::typed::TypedExpr;
 
 /// A bound query inside a statement: its columns are exactly the plan's, in order.
@@ -67,15 +64,6 @@ impl Output {
     }
 }
 
-/// Whether a FROM anywhere in `body` has the unqualified `name`.
-fn names_relation(body: &ast::SetExpr, name: &str) -> bool {
-    let flow = ast::visit_relations(body, |relation| {
-        let named = matches!(relation.0.as_slice(), [part] if part.as_ident().is_some_and(|ident| fold(ident) == name));
-        if named { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    flow.is_break()
-}
-
 /// How the rows of a query are ordered and cut.
 pub(crate) struct Tail<'p> {
     pub(crate) order_by: &'p [ast::OrderByExpr],
@@ -85,17 +73,31 @@ pub(crate) struct Tail<'p> {
     pub(crate) with_ties: bool,
 }
 
+/// Errors: `42712` for a name that two of `ctes` have.
+pub(super) fn check_names(ctes: &[ast::Cte]) -> Result<(), PgError> {
+    let mut names: Vec<String> = ctes.iter().map(|cte| fold(&cte.alias.name)).collect();
+    names.sort();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => {
+            let message = format!("WITH query name \"{}\" specified more than once", pair[0]);
+            Err(PgError::new(SqlState::DUPLICATE_ALIAS, message))
+        }
+    }
+}
+
 impl Binder<'_> {
     /// Binds a query within `env`. Literals of unknown type become text unless `keep_unknown`.
     pub(crate) fn bind_query(&self, query: &ast::Query, env: &Env, keep_unknown: bool) -> Result<Output, PgError> {
         stacker::maybe_grow(256 * 1024, 4 * 1024 * 1024, || match &query.with {
             None => self.bind_body(query, env, keep_unknown),
+            Some(with) if of_ctes(&with.cte_tables).is_some() => {
+                self.bind_mutually_recursive(&with.cte_tables, query, env, keep_unknown)
+            }
             Some(with) => {
-                let mut names: Vec<String> = with.cte_tables.iter().map(|cte| fold(&cte.alias.name)).collect();
-                names.sort();
-                if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-                    let message = format!("WITH query name \"{}\" specified more than once", pair[0]);
-                    return Err(PgError::new(SqlState::DUPLICATE_ALIAS, message));
+                check_names(&with.cte_tables)?;
+                if with.recursive {
+                    check_acyclic(&with.cte_tables)?;
                 }
                 self.bind_ctes(&with.cte_tables, with.recursive, query, env, keep_unknown)
             }
@@ -123,6 +125,10 @@ impl Binder<'_> {
         match env {
             Env::Root => Ok(None),
             Env::Scope { parent, .. } | Env::Hidden { parent, .. } => self.find_cte(name, parent),
+            Env::Bindings { bindings, parent } => match bindings.iter().find(|(other, _)| other == name) {
+                Some((_, output)) => self.renamed(output.clone()).map(Some),
+                None => self.find_cte(name, parent),
+            },
             Env::Cte { cte, parent, .. } => {
                 if fold(&cte.alias.name) != name {
                     return self.find_cte(name, parent);
@@ -143,87 +149,13 @@ impl Binder<'_> {
         }
         binding.set(true);
         // Only under RECURSIVE does a WITH query see its own name.
-        let mut output = match cte.query.body.as_ref() {
-            ast::SetExpr::SetOperation { op: ast::SetOperator::Union, set_quantifier, left, right }
-                if *recursive && names_relation(right, &fold(&cte.alias.name)) =>
-            {
-                self.bind_recursive(cte, *set_quantifier, left, right, node, work)?
-            }
-            _ => self.bind_query(&cte.query, if *recursive { node } else { parent }, false)?,
+        let mut output = match *recursive && is_recursive(cte) {
+            true => self.bind_recursive(cte, node, work)?,
+            false => self.bind_query(&cte.query, if *recursive { node } else { parent }, false)?,
         };
         binding.set(false);
         self.rename_columns(&mut output, &cte.alias)?;
         Ok(Some(bound.get_or_init(|| output).clone()))
-    }
-
-    /// `left UNION [ALL] right`, where `right` names the query itself: rows of the step before, until a step gives none.
-    fn bind_recursive(
-        &self,
-        cte: &ast::Cte,
-        quantifier: ast::SetQuantifier,
-        left: &ast::SetExpr,
-        right: &ast::SetExpr,
-        node: &Env,
-        work: &OnceCell<Output>,
-    ) -> Result<Output, PgError> {
-        let query = &cte.query;
-        if query.with.is_some() || query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
-            return Err(PgError::unsupported("WITH, ORDER BY or LIMIT in a recursive query"));
-        }
-        let distinct = match quantifier {
-            ast::SetQuantifier::All => false,
-            ast::SetQuantifier::Distinct | ast::SetQuantifier::None => true,
-            other => return Err(PgError::unsupported(format!("UNION {other}"))),
-        };
-        let mut start = self.renamed(self.bind_set_expr(left, node, false)?)?;
-        for column in &mut start.columns {
-            column.nullable = true;
-        }
-        let name = self.fresh("w");
-        let fields: Fields = start
-            .columns
-            .iter()
-            .map(|column| Field::new(self.fresh("c"), column.typed.sql_type.arrow(), true))
-            .collect();
-        let table = CteWorkTable::new(&name, Arc::new(Schema::new(fields.clone())));
-        let scan = LogicalPlanBuilder::scan(name.as_str(), provider_as_source(Arc::new(table)), None);
-        let plan = scan.and_then(LogicalPlanBuilder::build).map_err(internal)?;
-        let columns = start.columns.iter().zip(&fields).map(|(column, field)| OutputColumn {
-            typed: TypedExpr {
-                expr: Expr::Column(Column::new(Some(name.as_str()), field.name())),
-                ..column.typed.clone()
-            },
-            constant: None,
-            ..column.clone()
-        });
-        let mut step_columns = Output { plan, columns: columns.collect() };
-        self.rename_columns(&mut step_columns, &cte.alias)?;
-        let _ = work.set(step_columns);
-        let step = self.bind_set_expr(right, node, false)?;
-        if step.columns.len() != start.columns.len() {
-            let message = "each UNION query must have the same number of columns";
-            return Err(PgError::new(SqlState::SYNTAX_ERROR, message));
-        }
-        let mut exprs = Vec::with_capacity(step.columns.len());
-        for (index, (column, wanted)) in step.columns.iter().zip(&start.columns).enumerate() {
-            let (found, wanted) = (column.value(), &wanted.typed);
-            let (from, to) = (found.sql_type.sql_name(), wanted.sql_type.sql_name());
-            let typed = cast(found, &wanted.sql_type, -1, CastContext::Implicit).map_err(|_| {
-                let name = fold(&cte.alias.name);
-                let number = index + 1;
-                PgError::new(
-                    SqlState::DATATYPE_MISMATCH,
-                    format!(
-                        "recursive query \"{name}\" column {number} has type {to} in non-recursive term but type {from} overall"
-                    ),
-                )
-                .with_hint("Cast the output of the non-recursive term to the correct type.")
-            })?;
-            exprs.push(self.named(typed.expr).0);
-        }
-        let step = project(step.plan, exprs)?;
-        let query = RecursiveQuery::try_new(name, Arc::new(start.plan), Arc::new(step), distinct).map_err(internal)?;
-        Ok(Output { plan: LogicalPlan::RecursiveQuery(query), columns: start.columns })
     }
 
     /// The same rows under fresh column names, so that a plan used twice can meet itself in a join.
@@ -259,7 +191,7 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn bind_body(&self, query: &ast::Query, env: &Env, keep_unknown: bool) -> Result<Output, PgError> {
+    pub(super) fn bind_body(&self, query: &ast::Query, env: &Env, keep_unknown: bool) -> Result<Output, PgError> {
         refuse_extras(query)?;
         let order_by: &[ast::OrderByExpr] = match &query.order_by {
             None => &[],

@@ -72,6 +72,11 @@ pub(crate) enum Env<'p> {
         work: OnceCell<Output>,
         parent: &'p Env<'p>,
     },
+    /// The queries of a WITH MUTUALLY RECURSIVE, which all see each other: their names, and the rows that these stand for.
+    Bindings {
+        bindings: &'p [(String, Output)],
+        parent: &'p Env<'p>,
+    },
 }
 
 impl Scope {
@@ -175,7 +180,9 @@ impl<'p> Env<'p> {
             while let Some(env) = next {
                 match env {
                     Env::Root => next = None,
-                    Env::Cte { parent, .. } | Env::Hidden { parent, .. } => next = Some(parent),
+                    Env::Cte { parent, .. } | Env::Hidden { parent, .. } | Env::Bindings { parent, .. } => {
+                        next = Some(parent)
+                    }
                     Env::Scope { scope, parent } => {
                         next = Some(parent);
                         return Some(*scope);
@@ -192,7 +199,9 @@ impl Env<'_> {
         match self {
             Env::Root => false,
             Env::Hidden { scope, parent } => scope.relation_named(schema, name).is_some() || parent.hides(schema, name),
-            Env::Scope { parent, .. } | Env::Cte { parent, .. } => parent.hides(schema, name),
+            Env::Scope { parent, .. } | Env::Cte { parent, .. } | Env::Bindings { parent, .. } => {
+                parent.hides(schema, name)
+            }
         }
     }
 }
