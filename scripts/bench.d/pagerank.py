@@ -69,7 +69,7 @@ def tidewater(path, pairs, steps, workers, added):
     """Prints what it costs, and whether it is right."""
     server = Server(workers)
     try:
-        server.sql(f"CREATE SOURCE edge (a bigint, b bigint) FROM FILE (PATH '{path}') FORMAT JSON")
+        server.sql(f"CREATE SOURCE edge (a bigint, b bigint) FROM FILE (PATH '{path}', FOLLOW) FORMAT JSON")
         start, cpu = time.time(), server.cpu()
         server.sql(f"CREATE MATERIALIZED VIEW v AS {QUERY.format(iterations=steps + 1)}")
         right = caught_up(server, len(pairs)) == expected(pairs, steps)
