@@ -593,6 +593,23 @@ mod tests {
     }
 
     #[test]
+    fn bytes_of_any_kind_come_back() {
+        let mut random = StdRng::seed_from_u64(6);
+        let alphabet = [0, 0, 1, 7, 0xff, 0xff, b'a'];
+        for longest in [24, 40, 200] {
+            let mut value = || -> Vec<u8> {
+                let length = random.random_range(0..=longest);
+                (0..length).map(|_| alphabet[random.random_range(0..alphabet.len())]).collect()
+            };
+            let array: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..5000).map(|_| value())));
+            let column = packed(&array);
+            assert!(column.plain().is_none());
+            assert_eq!(&column.slice(0, 5000), &array);
+            assert!((0..200).all(|row| column.single(row).as_ref() == array.slice(row, 1).as_ref()));
+        }
+    }
+
+    #[test]
     fn an_array_is_packed_once() {
         let array = arrays(&mut StdRng::seed_from_u64(3), 2000).swap_remove(0);
         let (Column::Packed(first), Column::Packed(second)) = (packed(&array), packed(&array)) else {

@@ -143,7 +143,7 @@ impl Lowering<'_> {
     /// Within a loop, a leaf for the rows of `plan` if they do not depend on the loop's: they are computed outside.
     pub(super) fn entered(&mut self, plan: &LogicalPlan) -> Result<Option<NodeId>, PgError> {
         let depends = |recursion: &Loop| recursion.results.iter().any(|rows| reads(plan, &rows.name));
-        if !self.recursion.as_ref().is_some_and(|recursion| !depends(recursion)) {
+        if self.recursion.as_ref().is_none_or(depends) {
             return Ok(None);
         }
         self.outside(|lowering| lowering.plan(plan)).map(Some)
