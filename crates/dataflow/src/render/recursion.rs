@@ -307,7 +307,12 @@ impl<'inner> LoopRenderer<'_, 'inner> {
                 let left = self.arranged(left, left_key, null_equal)?;
                 let right = self.arranged(right, right_key, null_equal)?;
                 // The encoding of some columns followed by that of others is the encoding of all of them.
-                let rows = left.join_core(right, |_, left, right| Some([left.as_slice(), right.as_slice()].concat()));
+                let rows = left.join_core(right, |_, left, right| {
+                    let mut joined = Encoded::with_capacity(left.len() + right.len());
+                    joined.extend_from_slice(left);
+                    joined.extend_from_slice(right);
+                    Some(joined)
+                });
                 self.map(rows, function, &joined, to)?
             }
             Compiled::Reduce { input, function } => {

@@ -9,12 +9,13 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalMonthDayNanoT
 use arrow::row::{RowConverter, SortField};
 use plan::dataflow_plan::SortKey;
 use repr::PgError;
+use smallvec::SmallVec;
 
 use crate::DataflowError;
 use crate::compare::interval_length;
 
-/// A row in Arrow's row format, or the columns of a key.
-pub(super) type Encoded = Vec<u8>;
+/// A row in Arrow's row format, or the columns of a key. Two integers lie in place: rows are compared and copied all the time.
+pub(super) type Encoded = SmallVec<[u8; 24]>;
 
 /// Between columns and encoded rows. Rows that can be told apart have different encodings, as they have different hashes elsewhere.
 #[derive(Clone)]
@@ -42,7 +43,7 @@ impl Codec {
         }
         let columns: Vec<ArrayRef> = columns.iter().map(|column| canonical(column, Zeros::Two)).collect();
         let rows = self.converter.convert_columns(&columns).expect("columns of the types that the codec was made for");
-        rows.iter().map(|row| row.as_ref().to_vec()).collect()
+        rows.iter().map(|row| Encoded::from_slice(row.as_ref())).collect()
     }
 
     pub(super) fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Vec<ArrayRef> {
@@ -90,7 +91,7 @@ impl OrderCodec {
         }
         let columns: Vec<ArrayRef> = self.order.iter().flat_map(|(column, _)| comparable(&columns[*column])).collect();
         let rows = self.converter.convert_columns(&columns).expect("columns of the types that the codec was made for");
-        rows.iter().map(|row| row.as_ref().to_vec()).collect()
+        rows.iter().map(|row| Encoded::from_slice(row.as_ref())).collect()
     }
 }
 

@@ -15,6 +15,7 @@ use differential_dataflow::{AsCollection, VecCollection};
 use plan::dataflow_plan::{NodeId, SortKey, positional_schema};
 use repr::{Diff, Lane};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::{Operator as _, OutputBuilderSession};
@@ -35,7 +36,7 @@ const LENGTH_BYTES: usize = size_of::<u32>();
 
 /// The accumulators of a group as a diff. The first counts its rows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Accumulated(Vec<i128>);
+struct Accumulated(SmallVec<[i128; 3]>);
 
 impl IsZero for Accumulated {
     fn is_zero(&self) -> bool {
@@ -107,8 +108,8 @@ impl<'inner> LoopRenderer<'_, 'inner> {
                     let mut value = Encoded::new();
                     for (row, count) in input {
                         for _ in 0..*count {
-                            value.extend((row.len() as u32).to_le_bytes());
-                            value.extend(row.iter());
+                            value.extend_from_slice(&(row.len() as u32).to_le_bytes());
+                            value.extend_from_slice(row);
                         }
                     }
                     if !value.is_empty() {
@@ -184,7 +185,8 @@ fn contributions<'inner>(
                 let keys: Vec<ArrayRef> = function.key.iter().map(|column| updates.columns[*column].clone()).collect();
                 let keys = key_codec.encode(&keys, len).into_iter();
                 let rows = keys.zip(lanes.chunks_exact(function.width)).zip(&container);
-                let mut out: Out = rows.map(|((key, lanes), row)| (key, row.1, Accumulated(lanes.to_vec()))).collect();
+                let mut out: Out =
+                    rows.map(|((key, lanes), row)| (key, row.1, Accumulated(SmallVec::from_slice(lanes)))).collect();
                 if !out.is_empty() {
                     output.session_with_builder(&capability).give_container(&mut out);
                 }
@@ -213,7 +215,7 @@ pub(super) fn top_k<'inner>(
                 for (value, count) in input.iter().filter(|(_, count)| *count > 0) {
                     let (from, to) = (seen.max(offset), (seen.saturating_add(*count as u64)).min(end));
                     if from < to {
-                        output.push((row_of(value).to_vec(), (to - from) as Diff));
+                        output.push((Encoded::from_slice(row_of(value)), (to - from) as Diff));
                     }
                     seen = seen.saturating_add(*count as u64);
                     if seen >= end {
