@@ -121,9 +121,6 @@ impl Binder<'_> {
         node: &Env,
         work: &OnceCell<Output>,
     ) -> Result<Output, PgError> {
-        if cte.query.with.is_some() {
-            return Err(PgError::unsupported("WITH in a recursive query"));
-        }
         let (quantifier, left, right) = well_formed::parts(cte)?;
         let distinct = match quantifier {
             ast::SetQuantifier::All => false,

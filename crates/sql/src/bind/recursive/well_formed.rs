@@ -62,6 +62,7 @@ pub(crate) fn parts(cte: &Cte) -> Result<(SetQuantifier, &SetExpr, &SetExpr), Pg
     if let Some(with) = &query.with {
         walk.place = Place::Subquery;
         with.cte_tables.iter().try_for_each(|cte| walk.query(&cte.query))?;
+        return Err(PgError::unsupported("WITH in a recursive query"));
     }
     let (limit, offset) = match &query.limit_clause {
         Some(LimitClause::LimitOffset { limit, offset, .. }) => (limit.is_some(), offset.is_some()),
