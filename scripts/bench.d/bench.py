@@ -195,16 +195,21 @@ def line(engine, work, rows, seconds, cpu, peak, right):
                 peak_mib=peak, right=right)
 
 
-def peer(name, script, work, arguments):
-    """A peer program in its own virtual environment; it checks its answer itself with --verify."""
+def timed(name, script, label, arguments):
+    """What timed.py measured of a peer program in its own virtual environment, and its errors; "inner" is missing if it failed."""
     python = os.path.join(os.environ["CACHE"], f"venv-{name}", "bin", "python")
-    out = subprocess.run([sys.executable, os.path.join(HERE, "timed.py"), "--label", f"{script} {work}", "--", python,
-                          os.path.join(HERE, script), work, "--verify", *arguments], capture_output=True, text=True, cwd=HERE,
+    out = subprocess.run([sys.executable, os.path.join(HERE, "timed.py"), "--label", label, "--", python,
+                          os.path.join(HERE, script), *arguments], capture_output=True, text=True, cwd=HERE,
                          env={**os.environ, "PEERS_RESULTS": os.path.join(PEERS, "results.jsonl")})
     last = [l for l in open(os.path.join(PEERS, "results.jsonl"))][-1]
-    result = json.loads(last)
+    return json.loads(last), out.stderr
+
+
+def peer(name, script, work, arguments):
+    """A peer program, which checks its answer itself with --verify."""
+    result, errors = timed(name, script, f"{script} {work}", [work, "--verify", *arguments])
     if not result.get("inner"):
-        return [dict(engine=name, work=work, rows_per_second=0, cpu_per_million=0, peak_mib=0, right=False, note=out.stderr[-500:])]
+        return [dict(engine=name, work=work, rows_per_second=0, cpu_per_million=0, peak_mib=0, right=False, note=errors[-500:])]
     return [line(name, work, input_rows(work), result["inner_s_med"], result["cpu_med"], result["rss_med"], all(result["ok"]))]
 
 

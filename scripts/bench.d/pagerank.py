@@ -7,13 +7,11 @@ edge file; then of adding edges to the file, and of what those cost. The ranks a
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 
 import numpy
 
-from bench import DATA, PEERS, HERE, Server
+from bench import DATA, Server, timed
 
 QUERY = """
 WITH MUTUALLY RECURSIVE (RETURN AT RECURSION LIMIT {iterations})
@@ -90,15 +88,10 @@ def tidewater(path, pairs, steps, workers, added):
 
 
 def pathway(path, pairs, steps):
-    python = os.path.join(os.environ["CACHE"], "venv-pathway", "bin", "python")
     reference = json.dumps(expected(pairs, steps))
-    environment = {**os.environ, "PEERS_RESULTS": os.path.join(PEERS, "results.jsonl")}
-    out = subprocess.run([sys.executable, os.path.join(HERE, "timed.py"), "--label", "pathway pagerank", "--", python,
-                          os.path.join(HERE, "pathway_pagerank.py"), path, str(steps), reference], capture_output=True, text=True,
-                         cwd=HERE, env=environment)
-    result = json.loads([line for line in open(os.path.join(PEERS, "results.jsonl"))][-1])
+    result, errors = timed("pathway", "pathway_pagerank.py", "pathway pagerank", [path, str(steps), reference])
     if not result.get("inner"):
-        print(f"pathway failed: {out.stderr[-500:]}", flush=True)
+        print(f"pathway failed: {errors[-500:]}", flush=True)
         return False
     right = all(result["ok"])
     report("pathway", len(pairs), result["inner_s_med"], result["cpu_med"], result["rss_med"], right)

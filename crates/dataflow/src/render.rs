@@ -38,6 +38,7 @@ use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::chunk::ChunkBatch;
 use plan::dataflow_plan::{DataflowPlan, Node, NodeId, Operator};
 use repr::{ObjectId, PgError, Timestamp};
+use timely::Container;
 use timely::container::NoopBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
@@ -598,7 +599,8 @@ pub(crate) fn stateless<'scope>(
     logic: impl FnMut(Updates) -> Updates + 'static,
 ) -> Rows<'scope> {
     // One timely operator is compiled for all of them.
-    stateless_boxed(rows, name, Box::new(logic))
+    let logic: Box<dyn FnMut(Updates) -> Updates> = Box::new(logic);
+    containerwise(rows, name, logic)
 }
 
 /// A stateless operator whose rows may fail.
@@ -607,21 +609,51 @@ pub(crate) fn fallible<'scope>(
     name: &str,
     mut logic: impl FnMut(Updates, &mut ErrorUpdates) -> Updates + 'static,
 ) -> (Rows<'scope>, Errors<'scope>) {
-    let mut builder = OperatorBuilder::new(name.to_owned(), rows.scope());
-    let mut input = builder.new_input(rows, Pipeline);
+    containerwise_fallible(rows, name, move |updates| {
+        let mut failed = ErrorUpdates::new();
+        let updates = logic(updates, &mut failed);
+        (updates, failed)
+    })
+}
+
+/// A stateless operator over containers of any kind. Of what is empty nothing is sent.
+fn containerwise<'scope, T: timely::progress::Timestamp, I: Container, O: Container>(
+    stream: Stream<'scope, T, I>,
+    name: &str,
+    mut logic: impl FnMut(I) -> O + 'static,
+) -> Stream<'scope, T, O> {
+    stream.unary(Pipeline, name, move |_, _| {
+        move |input, output: &mut OutputBuilderSession<'_, T, NoopBuilder<O>>| {
+            input.for_each(|capability, container| {
+                let mut out = logic(std::mem::take(container));
+                if !out.is_empty() {
+                    output.session_with_builder(&capability).give_container(&mut out);
+                }
+            });
+        }
+    })
+}
+
+/// The same with a second output, of what failed.
+fn containerwise_fallible<'scope, T: timely::progress::Timestamp, I: Container, O: Container, E: Container>(
+    stream: Stream<'scope, T, I>,
+    name: &str,
+    mut logic: impl FnMut(I) -> (O, E) + 'static,
+) -> (Stream<'scope, T, O>, Stream<'scope, T, E>) {
+    let mut builder = OperatorBuilder::new(name.to_owned(), stream.scope());
+    let mut input = builder.new_input(stream, Pipeline);
     builder.set_notify_for(0, FrontierInterest::Never);
-    let (rows_output, rows) = builder.new_output::<Updates>();
-    let (errors_output, errors) = builder.new_output::<ErrorUpdates>();
-    let mut rows_output = OutputBuilder::<_, NoopBuilder<Updates>>::from(rows_output);
-    let mut errors_output = OutputBuilder::<_, NoopBuilder<ErrorUpdates>>::from(errors_output);
+    let (rows_output, rows) = builder.new_output::<O>();
+    let (errors_output, errors) = builder.new_output::<E>();
+    let mut rows_output = OutputBuilder::<_, NoopBuilder<O>>::from(rows_output);
+    let mut errors_output = OutputBuilder::<_, NoopBuilder<E>>::from(errors_output);
     builder.build(move |_| {
         move |_| {
             let (mut rows, mut errors) = (rows_output.activate(), errors_output.activate());
             input.for_each(|capability, container| {
-                let mut failed = ErrorUpdates::new();
-                let mut updates = logic(std::mem::take(container), &mut failed);
-                if !updates.is_empty() {
-                    rows.session_with_builder(&capability).give_container(&mut updates);
+                let (mut out, mut failed) = logic(std::mem::take(container));
+                if !out.is_empty() {
+                    rows.session_with_builder(&capability).give_container(&mut out);
                 }
                 if !failed.is_empty() {
                     errors.session_with_builder(&capability).give_container(&mut failed);
@@ -630,21 +662,4 @@ pub(crate) fn fallible<'scope>(
         }
     });
     (rows, errors)
-}
-
-fn stateless_boxed<'scope>(
-    rows: Rows<'scope>,
-    name: &str,
-    mut logic: Box<dyn FnMut(Updates) -> Updates>,
-) -> Rows<'scope> {
-    rows.unary(Pipeline, name, move |_, _| {
-        move |input, output: &mut OutputBuilderSession<'_, Timestamp, NoopBuilder<Updates>>| {
-            input.for_each(|capability, container| {
-                let mut updates = logic(std::mem::take(container));
-                if !updates.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut updates);
-                }
-            });
-        }
-    })
 }

@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 };
 use differential_dataflow::trace::TraceReader;
 use plan::dataflow_plan::*;
+use plan::mutual_recursion::IterationLimit;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use repr::{Diff, Lane, ObjectId, Timestamp};
@@ -878,6 +879,22 @@ fn fold_reads_its_groups_back() {
     }
 }
 
+/// [`bit_xor_model`] of twelve divided by column 1, by column 0. Asserts that each group with a zero is an error instead.
+fn divided_model(rows: &Bag, errors: &[(ErrorRow, Timestamp, Diff)]) -> Bag {
+    let fails = |rows: &[(Row, Diff)]| rows.iter().any(|(row, _)| row[1] == Int(0));
+    let groups = groups(rows, &[0]);
+    let failing = groups.values().filter(|rows| fails(rows)).count() as Diff;
+    assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
+    assert!(errors.iter().all(|error| error.0.state.0 == "22012"));
+    bag(groups.into_iter().filter(|(_, rows)| !fails(rows)).map(|(mut row, rows)| {
+        row.push(bit_xor_model(&rows, |row| match row[1] {
+            Int(value) => Int(12 / value),
+            _ => Null,
+        }));
+        (row, 1)
+    }))
+}
+
 #[test]
 fn a_fold_that_fails_takes_its_group_alone() {
     check_feed(
@@ -888,20 +905,7 @@ fn a_fold_that_fails_takes_its_group_alone() {
         },
         &["ii"],
         false,
-        |inputs, errors| {
-            let fails = |rows: &[(Row, Diff)]| rows.iter().any(|(row, _)| row[1] == Int(0));
-            let groups = groups(&inputs[0], &[0]);
-            let failing = groups.values().filter(|rows| fails(rows)).count() as Diff;
-            assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
-            assert!(errors.iter().all(|error| error.0.state.0 == "22012"));
-            bag(groups.into_iter().filter(|(_, rows)| !fails(rows)).map(|(mut row, rows)| {
-                row.push(bit_xor_model(&rows, |row| match row[1] {
-                    Int(value) => Int(12 / value),
-                    _ => Null,
-                }));
-                (row, 1)
-            }))
-        },
+        |inputs, errors| divided_model(&inputs[0], errors),
     );
 }
 
@@ -1068,7 +1072,8 @@ fn reach_plan(plan: &mut Plan, distinct: bool, ascending: bool, iteration_limit:
         result = body.add(Operator::Distinct { input: result }, "i");
     }
     let results = vec![result];
-    let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit, returns_at_limit: false });
+    let limit = IterationLimit { count: iteration_limit, returns: false };
+    let body = Box::new(Recursion { nodes: body.nodes, results, limit });
     plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "i");
 }
 
@@ -1141,8 +1146,8 @@ impl Looped<'_> {
         let filter = Vec::new();
         let further = body.add(Operator::Join { left, right, null_equal: false, filter, columns }, "iiii");
         let results = vec![(self.step)(&mut body, further, root)];
-        let iteration_limit = self.iteration_limit;
-        let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit, returns_at_limit: true });
+        let limit = IterationLimit { count: self.iteration_limit, returns: true };
+        let body = Box::new(Recursion { nodes: body.nodes, results, limit });
         plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "ii");
     }
 
@@ -1245,24 +1250,7 @@ fn a_group_that_fails_in_a_loop_is_an_error_while_it_does() {
         body.add(Operator::Fold { input, key: vec![0], calls: vec![bit_xor(lit(12i64) / column(1), None)] }, "ii")
     };
     let looped = Looped { iteration_limit: 6, step: &step };
-    check_feed(
-        |plan| looped.build(plan),
-        &["ii", "ii"],
-        false,
-        |inputs, errors| {
-            let fails = |rows: &[(Row, Diff)]| rows.iter().any(|(row, _)| row[1] == Int(0));
-            let groups = groups(&inputs[1], &[0]);
-            let failing = groups.values().filter(|rows| fails(rows)).count() as Diff;
-            assert_eq!(errors.iter().map(|error| error.2).sum::<Diff>(), failing);
-            bag(groups.into_iter().filter(|(_, rows)| !fails(rows)).map(|(mut row, rows)| {
-                row.push(bit_xor_model(&rows, |row| match row[1] {
-                    Int(value) => Int(12 / value),
-                    _ => Null,
-                }));
-                (row, 1)
-            }))
-        },
-    );
+    check_feed(|plan| looped.build(plan), &["ii", "ii"], false, |inputs, errors| divided_model(&inputs[1], errors));
 }
 
 /// Even and odd numbers of steps: the second result reads what the first has just become, the first what the second was.
@@ -1286,7 +1274,8 @@ fn the_results_of_a_loop_read_each_other() {
         let odd = step(&mut body, even);
         let odd = body.add(Operator::Distinct { input: odd }, "i");
         let results = vec![even, odd];
-        let body = Box::new(Recursion { nodes: body.nodes, results, iteration_limit: 100, returns_at_limit: false });
+        let limit = IterationLimit { count: 100, returns: false };
+        let body = Box::new(Recursion { nodes: body.nodes, results, limit });
         let input = plan.add(Operator::Recursion { inputs: vec![edges, roots], body }, "i");
         let odd = plan.add(Operator::LoopResult { input, result: 1 }, "i");
         let tagged = |plan: &mut Plan, input: NodeId, tag: i64| {

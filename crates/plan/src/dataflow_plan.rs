@@ -13,6 +13,8 @@ use datafusion::logical_expr::Expr;
 use repr::{ObjectId, ViewOptions};
 use std::sync::Arc;
 
+use crate::mutual_recursion::IterationLimit;
+
 /// Index of a node in [`DataflowPlan::nodes`].
 pub type NodeId = usize;
 
@@ -63,10 +65,8 @@ pub struct Recursion {
     pub nodes: Vec<Node>,
     /// The body's nodes that are the results, at least one.
     pub results: Vec<NodeId>,
-    /// Iterations after which changes no longer go round.
-    pub iteration_limit: u64,
-    /// Whether the results of the last iteration are then the answer; otherwise there is an error while there would be more.
-    pub returns_at_limit: bool,
+    /// When changes no longer go round.
+    pub limit: IterationLimit,
 }
 
 /// What a node does. Inputs are earlier nodes.
@@ -395,9 +395,7 @@ impl Operator {
             }
         }
     }
-}
 
-impl Operator {
     /// Whether a loop's body may have it.
     pub fn runs_in_loops(&self) -> bool {
         matches!(

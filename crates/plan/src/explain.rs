@@ -183,7 +183,7 @@ impl<'a> Printing<'a> {
                 format!("TemporalFilter{}", conditions(std::slice::from_ref(condition)).replace(CLOCK, "now()"))
             }
             Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
-            Operator::Recursion { body, .. } => format!("Recursion of up to {} iterations", body.iteration_limit),
+            Operator::Recursion { body, .. } => format!("Recursion of up to {} iterations", body.limit.count),
             Operator::LoopResult { result, .. } => format!("Result {} of the loop", result + 1),
             Operator::Entered { .. } => "Entered".to_string(),
             Operator::Variable { result } => match result {

@@ -198,7 +198,7 @@ impl Lowering<'_> {
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::RecursiveQuery(query) => self.recursive_query(query),
             LogicalPlan::Subquery(_) => Err(PgError::unsupported("this form of subquery in a materialized view")),
-            LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<MutualRecursion>() {
+            LogicalPlan::Extension(extension) => match MutualRecursion::of(plan) {
                 Some(recursion) => self.mutual_recursion(recursion),
                 None => Err(PgError::unsupported(format!("{} in a materialized view", extension.node.name()))),
             },

@@ -211,6 +211,13 @@ fn significant(tokens: &[TokenWithSpan], start: usize) -> Option<usize> {
     (start..tokens.len()).find(|index| !matches!(tokens[*index].token, Token::Whitespace(_)))
 }
 
+/// The first token behind `words`, if they are what stands from `start` on.
+fn behind_words(tokens: &[TokenWithSpan], start: usize, words: &[&str]) -> Option<usize> {
+    words.iter().try_fold(start, |at, word| {
+        significant(tokens, at).filter(|index| is_word(&tokens[*index].token, word)).map(|index| index + 1)
+    })
+}
+
 /// A cursor over the tokens of one statement.
 pub(crate) struct StatementParser<'a> {
     text: &'a str,

@@ -48,7 +48,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// `row_count` rows of `columns`, packed if they are worth sharing; `like` is a source of such rows, if there is one.
+    /// `row_count` rows of `columns`, packed if they are worth sharing; `like` is a shared source of such rows, if there is
+    /// one.
     pub(crate) fn new(columns: Vec<ArrayRef>, row_count: usize, like: Option<&Source>) -> Arc<Source> {
         let mut columns: Vec<Column> = columns.into_iter().map(Column::Plain).collect();
         if row_count < SOURCE_ROWS_MIN {
@@ -62,7 +63,6 @@ impl Source {
         let is_shareable = is_wide && is_tight && row_count <= 1 << ROW_BITS;
         let generation = like.map_or(0, |like| like.generation + 1);
         if is_shareable {
-            let like = like.filter(|like| like.is_shareable);
             for (index, column) in columns.iter_mut().enumerate() {
                 column.pack(like.map(|like| &like.columns[index]), generation.is_power_of_two());
             }

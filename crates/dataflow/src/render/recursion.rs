@@ -17,7 +17,7 @@ mod grouped;
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::Array;
 use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::operators::arrange::{Arranged, TraceAgent};
 use differential_dataflow::operators::iterate::Variable;
@@ -26,22 +26,18 @@ use differential_dataflow::{AsCollection, VecCollection};
 use plan::dataflow_plan::{DataflowPlan, Node, NodeId, Operator, Recursion, SortKey, positional_schema};
 use plan::mutual_recursion::IterationLimit;
 use repr::{Diff, Lane, OnError, Timestamp};
-use timely::container::NoopBuilder;
 use timely::dataflow::Scope;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::operators::generic::{Operator as _, OutputBuilder, OutputBuilderSession};
 use timely::dataflow::operators::vec::Filter;
 use timely::order::Product;
 
 use super::fold::FoldFunction;
 use super::reduce::GroupFunction;
-use super::{Errors, Rows, check_columns, unnest};
+use super::{Errors, Rows, check_columns, containerwise, containerwise_fallible, unnest};
 use crate::DataflowError;
 use crate::errors::{ErrorRow, ErrorUpdates};
 use crate::expression::RowFunction;
 use crate::updates::Updates;
-use codec::{Codec, Encoded};
+use codec::{Codec, Encoded, KeyCodec};
 
 /// Timestamp and iteration.
 type LoopTime = Product<Timestamp, u64>;
@@ -51,8 +47,10 @@ type OuterRows<'scope> = VecCollection<'scope, Timestamp, Encoded, Diff>;
 type LoopRows<'inner> = VecCollection<'inner, LoopTime, Encoded, Diff>;
 /// Rows of a loop with a key of theirs.
 type KeyedRows<'inner> = VecCollection<'inner, LoopTime, (Encoded, Encoded), Diff>;
+/// What keeps rows of a loop by a key.
+type LoopSpine = ValSpine<Encoded, Encoded, LoopTime, Diff>;
 /// Rows of a loop by a key.
-type LoopArrangement<'inner> = Arranged<'inner, TraceAgent<ValSpine<Encoded, Encoded, LoopTime, Diff>>>;
+type LoopArrangement<'inner> = Arranged<'inner, TraceAgent<LoopSpine>>;
 /// Errors of a loop.
 type LoopErrors<'inner> = VecCollection<'inner, LoopTime, ErrorRow, Diff>;
 /// A change of a row of a loop.
@@ -191,7 +189,7 @@ pub(crate) fn render<'scope>(
     for (rows, schema) in inputs {
         entering.push(encode(rows, Codec::new(&schema)?));
     }
-    let limit = IterationLimit { count: body.iteration_limit, returns: body.returns_at_limit };
+    let limit = body.limit;
     let is_read = |result: usize| {
         body.nodes.iter().any(|node| matches!(node.operator, Operator::Variable { result: other } if other == result))
     };
@@ -419,42 +417,25 @@ fn batchwise<'inner>(
     to: Codec,
     mut logic: BatchwiseLogic,
 ) -> (LoopRows<'inner>, LoopErrors<'inner>) {
-    let stream = rows.inner;
-    let mut builder = OperatorBuilder::new(name.to_owned(), stream.scope());
-    let mut input = builder.new_input(stream, Pipeline);
-    let (rows_output, rows) = builder.new_output::<Vec<LoopUpdate>>();
-    let (errors_output, errors) = builder.new_output::<Vec<(ErrorRow, LoopTime, Diff)>>();
-    let mut rows_output = OutputBuilder::<_, NoopBuilder<Vec<LoopUpdate>>>::from(rows_output);
-    let mut errors_output = OutputBuilder::<_, NoopBuilder<Vec<(ErrorRow, LoopTime, Diff)>>>::from(errors_output);
-    builder.build(move |_| {
-        move |_| {
-            let (mut rows, mut errors) = (rows_output.activate(), errors_output.activate());
-            input.for_each(|capability, container| {
-                let container = std::mem::take(container);
-                let mut failed = ErrorUpdates::new();
-                let updates = logic(&container, &mut failed);
-                let encoded = to.encode(&updates.columns, updates.len()).into_iter().enumerate();
-                let mut out: Vec<LoopUpdate> = encoded
-                    .map(|(row, encoded)| {
-                        let (_, time, diff) = &container[updates.times.get(row) as usize];
-                        (encoded, *time, *diff)
-                    })
-                    .collect();
-                if !out.is_empty() {
-                    rows.session_with_builder(&capability).give_container(&mut out);
-                }
-                let mut failed: Vec<(ErrorRow, LoopTime, Diff)> = failed
-                    .into_iter()
-                    .map(|(error, row, _)| {
-                        let (_, time, diff) = &container[row as usize];
-                        (error, *time, *diff)
-                    })
-                    .collect();
-                if !failed.is_empty() {
-                    errors.session_with_builder(&capability).give_container(&mut failed);
-                }
-            });
-        }
+    let (rows, errors) = containerwise_fallible(rows.inner, name, move |container: Vec<LoopUpdate>| {
+        let mut failed = ErrorUpdates::new();
+        let updates = logic(&container, &mut failed);
+        let origin = |row: Timestamp| (container[row as usize].1, container[row as usize].2);
+        let encoded = to.encode(&updates.columns, updates.len()).into_iter().zip(updates.times.iter());
+        let out: Vec<LoopUpdate> = encoded
+            .map(|(encoded, row)| {
+                let (time, diff) = origin(row);
+                (encoded, time, diff)
+            })
+            .collect();
+        let failed: Vec<(ErrorRow, LoopTime, Diff)> = failed
+            .into_iter()
+            .map(|(error, row, _)| {
+                let (time, diff) = origin(row);
+                (error, time, diff)
+            })
+            .collect();
+        (out, failed)
     });
     (rows.as_collection(), errors.as_collection())
 }
@@ -466,61 +447,31 @@ fn by_key<'inner>(
     key: &[usize],
     null_equal: bool,
 ) -> Result<KeyedRows<'inner>, DataflowError> {
-    let codec = Codec::new(schema)?;
-    let key = key.to_vec();
-    let types = key.iter().map(|column| schema.field(*column).data_type().clone());
-    let key_codec = Codec::new(&positional_schema(types))?;
-    type Keyed = Vec<((Encoded, Encoded), LoopTime, Diff)>;
-    let keyed = rows.inner.unary(Pipeline, "Key", move |_, _| {
-        move |input, output: &mut OutputBuilderSession<'_, LoopTime, NoopBuilder<Keyed>>| {
-            input.for_each(|capability, container| {
-                let container = std::mem::take(container);
-                let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
-                let columns: Vec<ArrayRef> = key.iter().map(|column| columns[*column].clone()).collect();
-                let keys = key_codec.encode(&columns, container.len());
-                let meets = |row: usize| null_equal || columns.iter().all(|column| column.is_valid(row));
-                let keyed = container.into_iter().zip(keys).enumerate().filter(|(row, _)| meets(*row));
-                let mut keyed: Keyed = keyed.map(|(_, ((row, time, diff), key))| ((key, row), time, diff)).collect();
-                if !keyed.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut keyed);
-                }
-            });
-        }
+    let (codec, key_codec) = (Codec::new(schema)?, KeyCodec::new(schema, key)?);
+    let keyed = containerwise(rows.inner, "Key", move |container: Vec<LoopUpdate>| {
+        let columns = key_codec.columns(&codec.decode(container.iter().map(|update| update.0.as_slice())));
+        let keys = key_codec.encode(&columns, container.len());
+        let meets = |row: usize| null_equal || columns.iter().all(|column| column.is_valid(row));
+        let keyed = container.into_iter().zip(keys).enumerate().filter(|(row, _)| meets(*row));
+        keyed.map(|(_, ((row, time, diff), key))| ((key, row), time, diff)).collect::<Vec<_>>()
     });
     Ok(keyed.as_collection())
 }
 
 fn encode<'scope>(rows: Rows<'scope>, codec: Codec) -> OuterRows<'scope> {
-    type Out = Vec<(Encoded, Timestamp, Diff)>;
-    let encoded = rows.unary(Pipeline, "Encode", move |_, _| {
-        move |input, output: &mut OutputBuilderSession<'_, Timestamp, NoopBuilder<Out>>| {
-            input.for_each(|capability, container| {
-                let updates = std::mem::take(container);
-                let encoded = codec.encode(&updates.columns, updates.len()).into_iter();
-                let lanes = updates.times.iter().zip(updates.diffs.iter());
-                let mut out: Out = encoded.zip(lanes).map(|(row, (time, diff))| (row, time, diff)).collect();
-                if !out.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut out);
-                }
-            });
-        }
+    let encoded = containerwise(rows, "Encode", move |updates: Updates| {
+        let encoded = codec.encode(&updates.columns, updates.len()).into_iter();
+        let lanes = updates.times.iter().zip(updates.diffs.iter());
+        encoded.zip(lanes).map(|(row, (time, diff))| (row, time, diff)).collect::<Vec<_>>()
     });
     encoded.as_collection()
 }
 
 fn decode<'scope>(rows: OuterRows<'scope>, codec: Codec) -> Rows<'scope> {
-    rows.inner.unary(Pipeline, "Decode", move |_, _| {
-        move |input, output: &mut OutputBuilderSession<'_, Timestamp, NoopBuilder<Updates>>| {
-            input.for_each(|capability, container| {
-                let container = std::mem::take(container);
-                let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
-                let times = Lane::Values(container.iter().map(|update| update.1).collect()).compress();
-                let diffs = Lane::Values(container.iter().map(|update| update.2).collect()).compress();
-                let mut updates = Updates::new(columns, times, diffs);
-                if !updates.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut updates);
-                }
-            });
-        }
+    containerwise(rows.inner, "Decode", move |container: Vec<(Encoded, Timestamp, Diff)>| {
+        let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
+        let times = Lane::Values(container.iter().map(|update| update.1).collect()).compress();
+        let diffs = Lane::Values(container.iter().map(|update| update.2).collect()).compress();
+        Updates::new(columns, times, diffs)
     })
 }

@@ -127,8 +127,7 @@ impl Lowering<'_> {
         let inside = std::mem::replace(&mut self.graph, recursion.outside);
         let (inside, results) = prune_all(&inside, &nodes, &HashMap::new())?;
         check_body(&inside)?;
-        let (iteration_limit, returns_at_limit) = (limit.count, limit.returns);
-        let body = Box::new(Recursion { nodes: inside.nodes, results, iteration_limit, returns_at_limit });
+        let body = Box::new(Recursion { nodes: inside.nodes, results, limit });
         self.graph.add(Operator::Recursion { inputs: recursion.inputs, body })
     }
 

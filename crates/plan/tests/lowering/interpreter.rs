@@ -86,7 +86,7 @@ impl Interpreter {
     /// A loop's results, from nothing until they stay the same.
     fn iterate(&self, inputs: &[usize], body: &Recursion, outer: &[Vec<(Row, i64)>]) -> Vec<Vec<(Row, i64)>> {
         let mut results = vec![Vec::new(); body.results.len()];
-        for _ in 0..body.iteration_limit {
+        for _ in 0..body.limit.count {
             let mut outputs: Vec<Vec<(Row, i64)>> = Vec::new();
             for node in &body.nodes {
                 let rows = match &node.operator {
@@ -104,7 +104,7 @@ impl Interpreter {
             }
             results = next;
         }
-        assert!(body.returns_at_limit, "the loop does not end");
+        assert!(body.limit.returns, "the loop does not end");
         results
     }
 

@@ -8,7 +8,7 @@ use sqlparser::ast;
 use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
-use super::{is_word, significant};
+use super::{behind_words, is_word, significant};
 
 const MARK: &str = "\u{1}exclude ";
 
@@ -107,12 +107,8 @@ fn exclusions(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 /// The form whose words stand at `from`, before the parenthesis that ends the window, and that parenthesis.
 fn form_at(tokens: &[TokenWithSpan], from: usize) -> Option<(&'static str, usize)> {
     FORMS.iter().find_map(|(form, words)| {
-        let mut at = from;
-        for word in *words {
-            let index = significant(tokens, at).filter(|index| is_word(&tokens[*index].token, word))?;
-            at = index + 1;
-        }
-        let end = significant(tokens, at).filter(|index| tokens[*index].token == Token::RParen)?;
+        let end = significant(tokens, behind_words(tokens, from, words)?)
+            .filter(|index| tokens[*index].token == Token::RParen)?;
         Some((*form, end))
     })
 }

@@ -6,10 +6,17 @@
 use sqlparser::ast::Cte;
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
-use super::{is_word, significant};
+use super::{behind_words, is_word, significant};
 
 /// What the name of the added query begins with, which nobody else's does.
 const NAME: &str = "mutually recursive\u{1}";
+
+/// What may be said of the limit, and what it means in short.
+const FORMS: [(&str, &[&str]); 3] = [
+    ("return", &["RETURN", "AT", "RECURSION", "LIMIT"]),
+    ("error", &["ERROR", "AT", "RECURSION", "LIMIT"]),
+    ("error", &["RECURSION", "LIMIT"]),
+];
 
 /// When the iterations of WITH MUTUALLY RECURSIVE end at the latest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +36,12 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut index = 0;
     while index < tokens.len() {
         rewritten.push(tokens[index].clone());
-        if let Some(recursive) = introduced(&tokens, index) {
-            let span = tokens[recursive].span;
+        if is_word(&tokens[index].token, "WITH")
+            && let Some(start) = behind_words(&tokens, index + 1, &["MUTUALLY", "RECURSIVE"])
+        {
+            let span = tokens[start - 1].span;
             let push = |token: Token| TokenWithSpan { token, span };
-            let (limit, end) = limit(&tokens, recursive + 1);
+            let (limit, end) = limit(&tokens, start).unwrap_or((String::new(), start));
             let name = Token::make_word(&format!("{NAME}{limit}"), Some('"'));
             rewritten
                 .extend([Token::make_keyword("RECURSIVE"), name, Token::make_keyword("AS"), Token::LParen].map(push));
@@ -47,43 +56,14 @@ pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     rewritten
 }
 
-/// Where RECURSIVE stands, if `WITH MUTUALLY RECURSIVE` begins at `index`.
-fn introduced(tokens: &[TokenWithSpan], index: usize) -> Option<usize> {
-    let mutually = significant(tokens, index + 1)?;
-    let recursive = significant(tokens, mutually + 1)?;
-    let is = |at: usize, word: &str| is_word(&tokens[at].token, word);
-    (is(index, "WITH") && is(mutually, "MUTUALLY") && is(recursive, "RECURSIVE")).then_some(recursive)
-}
-
-/// `([RETURN AT | ERROR AT] RECURSION LIMIT n)` at `start` in short, and where it ends; nothing and `start` if there is none.
-fn limit(tokens: &[TokenWithSpan], start: usize) -> (String, usize) {
-    let mut found: Vec<(usize, &Token)> = Vec::new();
-    let mut next = start;
-    while let Some(at) = significant(tokens, next).filter(|_| found.len() < 7) {
-        found.push((at, &tokens[at].token));
-        next = at + 1;
-        if tokens[at].token == Token::RParen {
-            break;
-        }
-    }
-    let words = |from: usize, expected: &[&str]| {
-        expected
-            .iter()
-            .enumerate()
-            .all(|(index, word)| found.get(from + index).is_some_and(|(_, token)| is_word(token, word)))
-    };
-    let (mode, at) = match () {
-        _ if words(1, &["RETURN", "AT", "RECURSION", "LIMIT"]) => ("return", 5),
-        _ if words(1, &["ERROR", "AT", "RECURSION", "LIMIT"]) => ("error", 5),
-        _ if words(1, &["RECURSION", "LIMIT"]) => ("error", 3),
-        _ => return (String::new(), start),
-    };
-    match (found.first(), found.get(at), found.get(at + 1)) {
-        (Some((_, Token::LParen)), Some((_, Token::Number(count, _))), Some((end, Token::RParen))) => {
-            (format!("{mode} {count}"), end + 1)
-        }
-        _ => (String::new(), start),
-    }
+/// `([RETURN AT | ERROR AT] RECURSION LIMIT n)` at `start` in short, and where it ends.
+fn limit(tokens: &[TokenWithSpan], start: usize) -> Option<(String, usize)> {
+    let next = |at: usize| significant(tokens, at).map(|index| (&tokens[index].token, index + 1));
+    let (Token::LParen, words) = next(start)? else { return None };
+    let (mode, number) = FORMS.iter().find_map(|(mode, form)| Some((mode, behind_words(tokens, words, form)?)))?;
+    let (Token::Number(count, _), closing) = next(number)? else { return None };
+    let (Token::RParen, end) = next(closing)? else { return None };
+    Some((format!("{mode} {count}"), end))
 }
 
 /// The queries of WITH MUTUALLY RECURSIVE and their limit; None for any other WITH.

@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Decimal128Array
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalMonthDayNanoType, Schema};
 use arrow::row::{RowConverter, SortField};
-use plan::dataflow_plan::SortKey;
+use plan::dataflow_plan::{SortKey, positional_schema};
 use repr::PgError;
 use smallvec::SmallVec;
 
@@ -42,8 +42,7 @@ impl Codec {
             return vec![Encoded::new(); row_count];
         }
         let columns: Vec<ArrayRef> = columns.iter().map(|column| canonical(column, Zeros::Two)).collect();
-        let rows = self.converter.convert_columns(&columns).expect("columns of the types that the codec was made for");
-        rows.iter().map(|row| Encoded::from_slice(row.as_ref())).collect()
+        encoded(&self.converter, &columns)
     }
 
     pub(super) fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Vec<ArrayRef> {
@@ -52,6 +51,36 @@ impl Codec {
         }
         let parser = self.converter.parser();
         self.converter.convert_rows(rows.map(|row| parser.parse(row))).expect("rows that the codec's kind encoded")
+    }
+}
+
+/// Some columns of rows, encoded alone.
+#[derive(Clone)]
+pub(super) struct KeyCodec {
+    codec: Codec,
+    key: Vec<usize>,
+}
+
+impl KeyCodec {
+    /// The columns `key` of rows of `schema`. Errors: as [`Codec::new`].
+    pub(super) fn new(schema: &Schema, key: &[usize]) -> Result<KeyCodec, DataflowError> {
+        let types = key.iter().map(|column| schema.field(*column).data_type().clone());
+        Ok(KeyCodec { codec: Codec::new(&positional_schema(types))?, key: key.to_vec() })
+    }
+
+    /// The key's columns among all.
+    pub(super) fn columns(&self, columns: &[ArrayRef]) -> Vec<ArrayRef> {
+        self.key.iter().map(|column| columns[*column].clone()).collect()
+    }
+
+    /// Keys from the key's columns.
+    pub(super) fn encode(&self, columns: &[ArrayRef], row_count: usize) -> Vec<Encoded> {
+        self.codec.encode(columns, row_count)
+    }
+
+    /// The key's columns.
+    pub(super) fn decode<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<ArrayRef> {
+        self.codec.decode(keys)
     }
 }
 
@@ -90,9 +119,13 @@ impl OrderCodec {
             return vec![Encoded::new(); row_count];
         }
         let columns: Vec<ArrayRef> = self.order.iter().flat_map(|(column, _)| comparable(&columns[*column])).collect();
-        let rows = self.converter.convert_columns(&columns).expect("columns of the types that the codec was made for");
-        rows.iter().map(|row| Encoded::from_slice(row.as_ref())).collect()
+        encoded(&self.converter, &columns)
     }
+}
+
+fn encoded(converter: &RowConverter, columns: &[ArrayRef]) -> Vec<Encoded> {
+    let rows = converter.convert_columns(columns).expect("columns of the types that the codec was made for");
+    rows.iter().map(|row| Encoded::from_slice(row.as_ref())).collect()
 }
 
 /// Columns that Arrow orders as SQL orders `column`.

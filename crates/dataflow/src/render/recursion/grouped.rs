@@ -7,24 +7,22 @@
 
 use std::ops::Range;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 use differential_dataflow::difference::{IsZero, Semigroup};
-use differential_dataflow::trace::implementations::{ValBuilder, ValSpine};
+use differential_dataflow::trace::implementations::ValBuilder;
 use differential_dataflow::{AsCollection, VecCollection};
-use plan::dataflow_plan::{NodeId, SortKey, positional_schema};
+use plan::dataflow_plan::{NodeId, SortKey};
 use repr::{Diff, Lane};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use timely::container::NoopBuilder;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::generic::{Operator as _, OutputBuilderSession};
 
-use super::codec::{Codec, Encoded, OrderCodec};
-use super::{KeyedRows, LoopArrangement, LoopRenderer, LoopRows, LoopTime, LoopUpdate, numbers};
+use super::codec::{Codec, Encoded, KeyCodec, OrderCodec};
+use super::{KeyedRows, LoopArrangement, LoopRenderer, LoopRows, LoopSpine, LoopTime, LoopUpdate, numbers};
 use crate::DataflowError;
 use crate::chunk::add_lanes;
 use crate::errors::ErrorUpdates;
+use crate::render::containerwise;
 use crate::render::fold::FoldFunction;
 use crate::render::reduce::GroupFunction;
 use crate::updates::Updates;
@@ -60,13 +58,12 @@ impl<'inner> LoopRenderer<'_, 'inner> {
         from: &Schema,
         to: &Schema,
     ) -> Result<LoopRows<'inner>, DataflowError> {
-        let key_schema = positional_schema(function.key.iter().map(|column| from.field(*column).data_type().clone()));
-        let (key_codec, width) = (Codec::new(&key_schema)?, function.width);
+        let (key_codec, width) = (KeyCodec::new(from, &function.key)?, function.width);
         let groups = contributions(rows, function.clone(), Codec::new(from)?, key_codec.clone());
         // The key, then the lanes.
         let states = groups
             .arrange_by_self_named("Arrange: Reduce")
-            .reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<Encoded, Encoded, LoopTime, Diff>, _, _>(
+            .reduce_abelian::<_, ValBuilder<_, _, _, _>, LoopSpine, _, _>(
                 "Reduce",
                 |key: &Encoded, input, output| {
                     let lanes = &input[0].1.0;
@@ -101,24 +98,18 @@ impl<'inner> LoopRenderer<'_, 'inner> {
         to: &Schema,
     ) -> Result<LoopRows<'inner>, DataflowError> {
         // Each row after its length, as often as it is there.
-        let values = groups
-            .reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<Encoded, Encoded, LoopTime, Diff>, _, _>(
-                "Fold",
-                |_, input, output| {
-                    let mut value = Encoded::new();
-                    for (row, count) in input {
-                        for _ in 0..*count {
-                            value.extend_from_slice(&(row.len() as u32).to_le_bytes());
-                            value.extend_from_slice(row);
-                        }
-                    }
-                    if !value.is_empty() {
-                        output.push((value, 1));
-                    }
-                },
-                fill,
-            )
-            .as_collection(|_, value| value.clone());
+        let values = groupwise(groups, "Fold", |rows, output| {
+            let mut value = Encoded::new();
+            for (row, count) in rows {
+                for _ in 0..*count {
+                    value.extend_from_slice(&(row.len() as u32).to_le_bytes());
+                    value.extend_from_slice(row);
+                }
+            }
+            if !value.is_empty() {
+                output.push((value, 1));
+            }
+        });
         let (codec, schema) = (Codec::new(from)?, from.clone());
         let name = format!("{} Fold {id}", self.name);
         let answer = move |container: &[LoopUpdate], errors: &mut ErrorUpdates| {
@@ -154,6 +145,21 @@ impl<'a> Iterator for Rows<'a> {
     }
 }
 
+/// What `logic` makes of each group: of its rows and how often each is there.
+fn groupwise<'inner>(
+    groups: LoopArrangement<'inner>,
+    name: &str,
+    mut logic: impl FnMut(&[(&Encoded, Diff)], &mut Vec<(Encoded, Diff)>) + 'static,
+) -> LoopRows<'inner> {
+    groups
+        .reduce_abelian::<_, ValBuilder<_, _, _, _>, LoopSpine, _, _>(
+            name,
+            move |_, rows, output| logic(rows, output),
+            fill,
+        )
+        .as_collection(|_, row| row.clone())
+}
+
 /// Puts the changes of a key together as a builder takes them.
 fn fill(
     container: &mut Vec<((Encoded, Encoded), LoopTime, Diff)>,
@@ -169,29 +175,18 @@ fn contributions<'inner>(
     rows: LoopRows<'inner>,
     function: GroupFunction,
     codec: Codec,
-    key_codec: Codec,
+    key_codec: KeyCodec,
 ) -> VecCollection<'inner, LoopTime, Encoded, Accumulated> {
-    type Out = Vec<(Encoded, LoopTime, Accumulated)>;
     let mut lanes = Vec::new();
-    let groups = rows.inner.unary(Pipeline, "Accumulate", move |_, _| {
-        move |input, output: &mut OutputBuilderSession<'_, LoopTime, NoopBuilder<Out>>| {
-            input.for_each(|capability, container| {
-                let container: Vec<LoopUpdate> = std::mem::take(container);
-                let len = container.len();
-                let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
-                let diffs = Lane::Values(container.iter().map(|update| update.2).collect()).compress();
-                let updates = Updates::new(columns, numbers(len), diffs);
-                function.lanes(&updates, 0, len, &mut lanes);
-                let keys: Vec<ArrayRef> = function.key.iter().map(|column| updates.columns[*column].clone()).collect();
-                let keys = key_codec.encode(&keys, len).into_iter();
-                let rows = keys.zip(lanes.chunks_exact(function.width)).zip(&container);
-                let mut out: Out =
-                    rows.map(|((key, lanes), row)| (key, row.1, Accumulated(SmallVec::from_slice(lanes)))).collect();
-                if !out.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut out);
-                }
-            });
-        }
+    let groups = containerwise(rows.inner, "Accumulate", move |container: Vec<LoopUpdate>| {
+        let len = container.len();
+        let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
+        let diffs = Lane::Values(container.iter().map(|update| update.2).collect()).compress();
+        let updates = Updates::new(columns, numbers(len), diffs);
+        function.lanes(&updates, 0, len, &mut lanes);
+        let keys = key_codec.encode(&key_codec.columns(&updates.columns), len).into_iter();
+        let rows = keys.zip(lanes.chunks_exact(function.width)).zip(&container);
+        rows.map(|((key, lanes), row)| (key, row.1, Accumulated(SmallVec::from_slice(lanes)))).collect::<Vec<_>>()
     });
     groups.as_collection()
 }
@@ -206,26 +201,20 @@ pub(super) fn top_k<'inner>(
     limit: Option<u64>,
 ) -> Result<LoopRows<'inner>, DataflowError> {
     let end = limit.map_or(u64::MAX, |limit| offset.saturating_add(limit));
-    let first = ordered(rows, schema, key, order)?
-        .arrange_by_key_named("Arrange: TopK")
-        .reduce_abelian::<_, ValBuilder<_, _, _, _>, ValSpine<Encoded, Encoded, LoopTime, Diff>, _, _>(
-            "TopK",
-            move |_, input, output| {
-                let mut seen = 0u64;
-                for (value, count) in input.iter().filter(|(_, count)| *count > 0) {
-                    let (from, to) = (seen.max(offset), (seen.saturating_add(*count as u64)).min(end));
-                    if from < to {
-                        output.push((Encoded::from_slice(row_of(value)), (to - from) as Diff));
-                    }
-                    seen = seen.saturating_add(*count as u64);
-                    if seen >= end {
-                        break;
-                    }
-                }
-            },
-            fill,
-        );
-    Ok(first.as_collection(|_, row| row.clone()))
+    let groups = ordered(rows, schema, key, order)?.arrange_by_key_named("Arrange: TopK");
+    Ok(groupwise(groups, "TopK", move |rows, output| {
+        let mut seen = 0u64;
+        for (value, count) in rows.iter().filter(|(_, count)| *count > 0) {
+            let (from, to) = (seen.max(offset), (seen.saturating_add(*count as u64)).min(end));
+            if from < to {
+                output.push((Encoded::from_slice(row_of(value)), (to - from) as Diff));
+            }
+            seen = seen.saturating_add(*count as u64);
+            if seen >= end {
+                break;
+            }
+        }
+    }))
 }
 
 /// Rows by a key, after what orders them: the bytes of the order, the row, and the length of the former.
@@ -236,30 +225,20 @@ fn ordered<'inner>(
     order: &[SortKey],
 ) -> Result<KeyedRows<'inner>, DataflowError> {
     let (codec, order) = (Codec::new(schema)?, OrderCodec::new(schema, key, order)?);
-    let key = key.to_vec();
-    let key_codec = Codec::new(&positional_schema(key.iter().map(|column| schema.field(*column).data_type().clone())))?;
-    type Out = Vec<((Encoded, Encoded), LoopTime, Diff)>;
-    let keyed = rows.inner.unary(Pipeline, "Order", move |_, _| {
-        move |input, output: &mut OutputBuilderSession<'_, LoopTime, NoopBuilder<Out>>| {
-            input.for_each(|capability, container| {
-                let container: Vec<LoopUpdate> = std::mem::take(container);
-                let len = container.len();
-                let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
-                let keys: Vec<ArrayRef> = key.iter().map(|column| columns[*column].clone()).collect();
-                let keys = key_codec.encode(&keys, len);
-                let orders = order.encode(&columns, len);
-                let mut out: Out = Vec::with_capacity(len);
-                for (((row, time, diff), key), mut value) in container.into_iter().zip(keys).zip(orders) {
-                    let length = value.len() as u32;
-                    value.extend(row);
-                    value.extend(length.to_le_bytes());
-                    out.push(((key, value), time, diff));
-                }
-                if !out.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut out);
-                }
-            });
+    let key_codec = KeyCodec::new(schema, key)?;
+    let keyed = containerwise(rows.inner, "Order", move |container: Vec<LoopUpdate>| {
+        let len = container.len();
+        let columns = codec.decode(container.iter().map(|update| update.0.as_slice()));
+        let keys = key_codec.encode(&key_codec.columns(&columns), len);
+        let orders = order.encode(&columns, len);
+        let mut out = Vec::with_capacity(len);
+        for (((row, time, diff), key), mut value) in container.into_iter().zip(keys).zip(orders) {
+            let length = value.len() as u32;
+            value.extend(row);
+            value.extend(length.to_le_bytes());
+            out.push(((key, value), time, diff));
         }
+        out
     });
     Ok(keyed.as_collection())
 }
