@@ -73,16 +73,30 @@ fn weight_of(updates: &Updates, row: usize) -> Weight<'_> {
 /// Writes `staged` in order as chunks: a scatter by key hash, small sorts, one gather a chunk. Sources are packed like
 /// `like`, which becomes the last one that is shared.
 pub(crate) fn sort(staged: &[Updates], like: &mut Option<Arc<Source>>, out: &mut VecDeque<ArrowChunk>) {
+    let source = |updates: &Updates| {
+        let source = Source::new(updates.columns.clone(), updates.len(), like.as_deref());
+        if source.is_worth_sharing() {
+            *like = Some(source.clone());
+        }
+        source
+    };
+    write(staged, source, out);
+}
+
+/// The same for rows that nobody keeps.
+pub(crate) fn sort_unpacked(staged: &[Updates]) -> Vec<ArrowChunk> {
+    let mut chunks = VecDeque::new();
+    write(staged, |updates| Source::unshared(updates.columns.clone(), updates.len()), &mut chunks);
+    chunks.into()
+}
+
+fn write(staged: &[Updates], source: impl FnMut(&Updates) -> Arc<Source>, out: &mut VecDeque<ArrowChunk>) {
     let order = sort_by_key(staged);
     if order.is_empty() {
         return;
     }
     let mut writer = ChunkWriter::new(order.len());
-    for updates in staged {
-        let source = Source::new(updates.columns.clone(), updates.len(), like.as_deref());
-        if source.is_worth_sharing() {
-            *like = Some(source.clone());
-        }
+    for source in staged.iter().map(source) {
         writer.add_source(source);
     }
     let mut group: Vec<(u64, u64, Timestamp, u32, u32)> = Vec::new();

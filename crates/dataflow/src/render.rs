@@ -17,6 +17,7 @@ mod constant;
 mod distinct;
 mod fold;
 mod group;
+mod half_join;
 mod join;
 mod map;
 mod order_statistic;
@@ -142,8 +143,8 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
             Operator::Map { input, filter, columns } => {
                 RowFunction::new("Map", &plan.nodes[*input].schema, filter, columns, &node.schema)?;
             }
-            Operator::Join { left, right, filter, columns, .. } => {
-                join::JoinFunction::new(plan, id, *left, *right, filter, columns)?;
+            Operator::Join { .. } | Operator::HalfJoin { .. } => {
+                join::JoinFunction::new(plan, id)?;
             }
             Operator::Reduce { input, key, aggregates } => {
                 reduce::GroupFunction::new(&plan.nodes[*input], node, key, aggregates)?;
@@ -304,8 +305,16 @@ impl<'scope> Renderer<'_, 'scope> {
                 return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
             }
             Operator::Arrange { input, .. } => self.collection(*input)?,
-            Operator::Join { left, right, null_equal, filter, columns } => {
-                let function = join::JoinFunction::new(plan, id, *left, *right, filter, columns)?;
+            Operator::Changes { input } => half_join::changes(self.collection(*input)?, self.as_of),
+            Operator::HalfJoin { input, key, arranged, before, .. } => {
+                let function = join::JoinFunction::new(plan, id)?;
+                let updates = map::hash(self.collection(*input)?, key.clone());
+                let arranged = self.arranged(*arranged)?;
+                let (joined, function) = half_join::render(updates, arranged, function, *before, self.as_of);
+                self.map(joined, function)
+            }
+            Operator::Join { left, right, null_equal, .. } => {
+                let function = join::JoinFunction::new(plan, id)?;
                 let (left, right) = (self.arranged(*left)?, self.arranged(*right)?);
                 let (joined, function) = join::render(left, right, function, *null_equal, self.as_of);
                 self.map(joined, function)

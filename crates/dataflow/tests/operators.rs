@@ -502,6 +502,78 @@ fn cross_join_with_a_condition() {
     );
 }
 
+/// Ways of three edges, from the delta paths of `a.1 = b.0 and b.1 = c.0`: all three are `rows`, so each meets changes of
+/// its own time. Of what is there at the start the path of c has all.
+fn three_edges(plan: &mut Plan, rows: NodeId, by_first: NodeId, by_second: NodeId) {
+    let half = |input: NodeId, key: usize, arranged: NodeId, before: bool, columns: &[usize], filter: Vec<Expr>| {
+        let columns = columns.iter().map(|index| column(*index)).collect();
+        Operator::HalfJoin { input, key: vec![key], arranged, before, filter, columns }
+    };
+    // Columns a.0, a.1, b.1, c.1; the condition is about the ends.
+    let ends = || vec![column(0).not_eq(column(4))];
+    let a = plan.add(Operator::Changes { input: rows }, "ii");
+    let a = plan.add(half(a, 1, by_first, true, &[0, 1, 3], vec![]), "iii");
+    let a = plan.add(half(a, 2, by_first, true, &[0, 1, 2, 4], ends()), "iiii");
+    let b = plan.add(Operator::Changes { input: rows }, "ii");
+    let b = plan.add(half(b, 0, by_second, false, &[2, 0, 1], vec![]), "iii");
+    let b = plan.add(half(b, 2, by_first, true, &[0, 1, 2, 4], ends()), "iiii");
+    let c = plan.add(half(rows, 0, by_second, false, &[2, 0, 1], vec![]), "iii");
+    let c = plan.add(half(c, 0, by_second, false, &[3, 0, 1, 2], vec![column(3).not_eq(column(2))]), "iiii");
+    plan.add(Operator::Union { inputs: vec![a, b, c] }, "iiii");
+}
+
+fn three_edges_model(inputs: &[Bag]) -> Bag {
+    let mut ways = Vec::new();
+    for (a, a_count) in &inputs[0] {
+        for (b, b_count) in inputs[0].iter().filter(|(b, _)| a[1] != Null && a[1] == b[0]) {
+            for (c, c_count) in inputs[0].iter().filter(|(c, _)| b[1] != Null && b[1] == c[0]) {
+                if a[0] != Null && c[1] != Null && a[0] != c[1] {
+                    let way = vec![a[0].clone(), a[1].clone(), b[1].clone(), c[1].clone()];
+                    ways.push((way, a_count * b_count * c_count));
+                }
+            }
+        }
+    }
+    bag(ways)
+}
+
+#[test]
+fn join_by_deltas() {
+    check(
+        |plan| {
+            let rows = plan.source(0, "ii");
+            let by_first = plan.add(Operator::Arrange { input: rows, key: vec![0] }, "ii");
+            let by_second = plan.add(Operator::Arrange { input: rows, key: vec![1] }, "ii");
+            three_edges(plan, rows, by_first, by_second);
+        },
+        &["ii"],
+        three_edges_model,
+    );
+}
+
+/// What is there at the start comes along one path, and nothing is missed or doubled at the seam.
+#[test]
+fn join_by_deltas_of_imports() {
+    for workers in [1, 2, 3] {
+        for seed in 0..9 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let relations = vec![types("ii")];
+            let feed: Feed = vec![feed(&mut rng, &relations[0], [1, 4, 30][seed as usize % 3], false)];
+            let mut table = Plan::new();
+            table.source(0, "ii");
+            let mut view = Plan::new();
+            let by_first = view.add(Operator::Import { dataflow: ObjectId(10), key: vec![0] }, "ii");
+            let by_second = view.add(Operator::Arrange { input: by_first, key: vec![1] }, "ii");
+            three_edges(&mut view, by_first, by_first, by_second);
+            let install_at = [2, 7, 9][seed as usize / 3];
+            let plans = vec![table.export(10, vec![0]), view.export(20, vec![0])];
+            let captured = run(plans, relations, feed.clone(), workers, install_at);
+            let model = |inputs: &[Bag], _: &[(ErrorRow, Timestamp, Diff)]| three_edges_model(inputs);
+            compare(&captured, &feed, model, install_at - 1, &format!("seed {seed}, {workers} workers"));
+        }
+    }
+}
+
 fn aggregate(function: &str, argument: Option<usize>, filter: Option<usize>) -> Aggregate {
     Aggregate { function: function.to_owned(), argument, filter, output: DataType::Int64 }
 }

@@ -140,6 +140,29 @@ pub enum Operator {
         /// The output columns, over the same.
         columns: Vec<Expr>,
     },
+    /// What changes in its input after the dataflow's start, when all that is there already comes at once. Not the rows
+    /// of anything: the beginning of a path of a delta join. No state.
+    Changes {
+        /// The rows.
+        input: NodeId,
+    },
+    /// Each update of its input with the rows that an arrangement had when it came: a step of a path of a delta join.
+    /// The sum of all paths is the join. No state of its own.
+    HalfJoin {
+        /// The updates, [`Operator::Changes`] or another step.
+        input: NodeId,
+        /// The columns of the input that are looked up.
+        key: Vec<usize>,
+        /// An `Arrange` or `Import` node, of equally many key columns of the same types. A NULL key meets nothing.
+        arranged: NodeId,
+        /// Whether the arrangement is read as it was before the update's time, without what changed at that time: of two
+        /// relations that change at once, one meets the other's change.
+        before: bool,
+        /// Further conditions over the input's columns followed by the arrangement's, in order as in `Map`.
+        filter: Vec<Expr>,
+        /// The output columns, over the same.
+        columns: Vec<Expr>,
+    },
     /// One row a group: key columns, then one column an aggregate. O(1) state a group; no row for an empty group.
     Reduce {
         /// The rows.
@@ -358,8 +381,10 @@ impl Operator {
             | Operator::Threshold { input }
             | Operator::TemporalFilter { input, .. }
             | Operator::SingleRow { input, .. }
-            | Operator::LoopResult { input, .. } => vec![*input],
+            | Operator::LoopResult { input, .. }
+            | Operator::Changes { input } => vec![*input],
             Operator::Join { left, right, .. } => vec![*left, *right],
+            Operator::HalfJoin { input, arranged, .. } => vec![*input, *arranged],
             Operator::Union { inputs } | Operator::Collate { inputs, .. } | Operator::Recursion { inputs, .. } => {
                 inputs.clone()
             }
@@ -388,8 +413,10 @@ impl Operator {
             | Operator::Threshold { input }
             | Operator::TemporalFilter { input, .. }
             | Operator::SingleRow { input, .. }
-            | Operator::LoopResult { input, .. } => vec![input],
+            | Operator::LoopResult { input, .. }
+            | Operator::Changes { input } => vec![input],
             Operator::Join { left, right, .. } => vec![left, right],
+            Operator::HalfJoin { input, arranged, .. } => vec![input, arranged],
             Operator::Union { inputs } | Operator::Collate { inputs, .. } | Operator::Recursion { inputs, .. } => {
                 inputs.iter_mut().collect()
             }

@@ -147,6 +147,12 @@ impl<'a> Printing<'a> {
                 let key = self.join_key(*left, *right, *null_equal);
                 format!("Join {key}: {}{}", exprs(columns), conditions(filter))
             }
+            Operator::Changes { .. } => "Changes".to_string(),
+            Operator::HalfJoin { input, key, arranged, before, filter, columns } => {
+                let key = pairs(key, crate::properties::arranged_by(&self.nodes[*arranged]), self.width(*input), "=");
+                let moment = if *before { "before" } else { "at" };
+                format!("HalfJoin {key} {moment} the time: {}{}", exprs(columns), conditions(filter))
+            }
             Operator::Reduce { key, aggregates, .. } => {
                 let aggregates: Vec<String> = aggregates.iter().map(aggregate).collect();
                 format!("Reduce by {}: {}", columns(key), aggregates.join(", "))
@@ -195,12 +201,29 @@ impl<'a> Printing<'a> {
 
     fn join_key(&self, left: NodeId, right: NodeId, null_equal: bool) -> String {
         let key = |id: NodeId| crate::properties::arranged_by(&self.nodes[id]);
-        let offset = self.nodes[left].schema.fields().len();
         let sign = if null_equal { "is not distinct from" } else { "=" };
-        let pairs = key(left).iter().zip(key(right));
-        let pairs: Vec<String> = pairs.map(|(left, right)| format!("#{left} {sign} #{}", offset + right)).collect();
-        if pairs.is_empty() { "of every pair".to_string() } else { format!("on {}", pairs.join(" and ")) }
+        pairs(key(left), key(right), self.width(left), sign)
     }
+
+    fn width(&self, node: NodeId) -> usize {
+        self.nodes[node].schema.fields().len()
+    }
+}
+
+/// Whether a node is the end of a path of a delta join.
+fn is_path(nodes: &[Node], node: NodeId) -> bool {
+    match &nodes[node].operator {
+        Operator::HalfJoin { .. } => true,
+        Operator::Map { input, .. } => is_path(nodes, *input),
+        _ => false,
+    }
+}
+
+/// The key of a join; the right side's columns come after `offset` of the left.
+fn pairs(left: &[usize], right: &[usize], offset: usize, sign: &str) -> String {
+    let pairs = left.iter().zip(right);
+    let pairs: Vec<String> = pairs.map(|(left, right)| format!("#{left} {sign} #{}", offset + right)).collect();
+    if pairs.is_empty() { "of every pair".to_string() } else { format!("on {}", pairs.join(" and ")) }
 }
 
 /// What it keeps and what a change costs; nothing for what keeps nothing and costs its rows.
@@ -209,6 +232,11 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
     Some(match &node.operator {
         Operator::Arrange { .. } => "all rows; O(1) a row".to_string(),
         Operator::Join { .. } => "its inputs' arrangements; a row costs its matches".to_string(),
+        Operator::Union { inputs } if inputs.iter().any(|input| is_path(nodes, *input)) => {
+            "a join by deltas: the changes of each relation".to_string()
+        }
+        Operator::HalfJoin { .. } => "no rows of its own; a row costs its matches".to_string(),
+        Operator::Changes { .. } => "what comes after the start".to_string(),
         Operator::Reduce { .. } => "one accumulator row a group; O(1) a row".to_string(),
         Operator::Fold { .. } => "its input's arrangement; a change costs its group".to_string(),
         Operator::TopK { input, offset, limit, .. } => match (append_only(input), limit) {

@@ -193,6 +193,27 @@ pub(crate) fn is_trivial(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(..)) || position(expr).is_some()
 }
 
+/// Whether `expr` is one that no row makes fail: comparisons and tests of columns and literals, and connectives.
+pub(crate) fn never_fails(expr: &Expr) -> bool {
+    use datafusion::logical_expr::Operator::*;
+    match expr {
+        Expr::Column(_) | Expr::Literal(..) => true,
+        Expr::Not(inner)
+        | Expr::IsNull(inner)
+        | Expr::IsNotNull(inner)
+        | Expr::IsTrue(inner)
+        | Expr::IsNotTrue(inner)
+        | Expr::IsFalse(inner)
+        | Expr::IsNotFalse(inner) => never_fails(inner),
+        Expr::BinaryExpr(binary) => {
+            let is_test =
+                matches!(binary.op, And | Or | Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom);
+            is_test && never_fails(&binary.left) && never_fails(&binary.right)
+        }
+        _ => false,
+    }
+}
+
 /// The aggregate call inside aliases.
 pub(crate) fn aggregate_call(expr: &Expr) -> Option<&expr::AggregateFunction> {
     match expr {

@@ -151,6 +151,17 @@ impl Graph {
         self.nodes[node].keys.iter().any(|key| key.iter().all(|index| columns.contains(index)))
     }
 
+    /// Whether updates of `node` come before their time, as a temporal filter gives them and nothing above it holds back.
+    pub(crate) fn reads_ahead(&self, node: NodeId) -> bool {
+        match &self.nodes[node].operator {
+            Operator::TemporalFilter { .. } => true,
+            Operator::Map { .. } | Operator::Unnest { .. } | Operator::Union { .. } | Operator::Negate { .. } => {
+                self.nodes[node].operator.inputs().into_iter().any(|input| self.reads_ahead(input))
+            }
+            _ => false,
+        }
+    }
+
     /// How many times each node is read, and a root once more; 0 is a node that nobody needs.
     pub(crate) fn use_counts(&self, roots: &[NodeId]) -> Vec<usize> {
         let mut counts = vec![0; self.nodes.len()];

@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod join;
+mod multi_join;
 mod recursion;
 mod set;
 mod top_k;
@@ -59,8 +60,13 @@ pub fn lower(
     plan: &LogicalPlan,
     context: &mut LowerContext<'_>,
 ) -> Result<Vec<DataflowPlan>, PgError> {
-    let mut lowering =
-        Lowering { graph: Graph::default(), relations: context.relations, recursion: None, bindings: HashMap::new() };
+    let mut lowering = Lowering {
+        graph: Graph::default(),
+        relations: context.relations,
+        arrangements: context.arrangements,
+        recursion: None,
+        bindings: HashMap::new(),
+    };
     let root = lowering.plan(plan)?;
     let (graph, root) = prune(&lowering.graph, root, &HashMap::new())?;
     let (mut plans, replacements) = share::share(&graph, root, context)?;
@@ -159,6 +165,8 @@ fn export(graph: &mut Graph, root: NodeId) -> Result<Export, PgError> {
 struct Lowering<'a> {
     graph: Graph,
     relations: &'a dyn Fn(ObjectId) -> Option<Relation>,
+    /// Arrangements that exist already.
+    arrangements: &'a [SharedArrangement],
     /// The loop that `graph` is the body of, if it is one.
     recursion: Option<recursion::Loop>,
     /// The results of loops, nodes outside of any, by what scans call them.

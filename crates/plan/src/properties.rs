@@ -43,6 +43,7 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
             None => Err(PgError::internal("union of nothing")),
         },
         Operator::Negate { input }
+        | Operator::Changes { input }
         | Operator::Arrange { input, .. }
         | Operator::TopK { input, .. }
         | Operator::TopRanks { input, .. }
@@ -50,7 +51,8 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         | Operator::Threshold { input }
         | Operator::TemporalFilter { input, .. }
         | Operator::SingleRow { input, .. } => Ok(nodes[*input].schema.clone()),
-        Operator::Join { left, right, columns, .. } => {
+        Operator::Join { left, right, columns, .. }
+        | Operator::HalfJoin { input: left, arranged: right, columns, .. } => {
             projected(columns, &positional_schema(types(*left).into_iter().chain(types(*right))))
         }
         Operator::Window { input, calls, .. } => {
@@ -106,6 +108,7 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
             keys = loop_result(operator, nodes).map(|result| result.keys.clone()).unwrap_or_default();
         }
         Operator::Union { .. } | Operator::Negate { .. } => {}
+        Operator::Changes { .. } | Operator::HalfJoin { .. } => {}
         Operator::Constant { rows } => {
             if rows.num_rows() <= 1 {
                 keys.push(Vec::new());
@@ -219,6 +222,8 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
         | Operator::Union { .. }
         | Operator::Arrange { .. }
         | Operator::Join { .. }
+        | Operator::Changes { .. }
+        | Operator::HalfJoin { .. }
         | Operator::Distinct { .. }
         | Operator::Threshold { .. }
         | Operator::SingleRow { .. } => operator.inputs().into_iter().all(|input| nodes[input].append_only),

@@ -118,12 +118,16 @@ fn demands(
             }
             Operator::Unnest { input, lists } => ask(*input, &mut demand.chain(lists.iter().copied())),
             Operator::Union { inputs } => inputs.iter().for_each(|input| ask(*input, &mut demand.clone())),
-            Operator::Negate { input } => ask(*input, &mut { demand }),
+            Operator::Negate { input } | Operator::Changes { input } => ask(*input, &mut { demand }),
             Operator::Arrange { input, key } => ask(*input, &mut demand.chain(key.iter().copied())),
-            Operator::Join { left, right, filter, columns, .. } => {
+            Operator::Join { left, right, filter, columns, .. }
+            | Operator::HalfJoin { input: left, arranged: right, filter, columns, .. } => {
                 let mut reads = BTreeSet::new();
                 filter.iter().for_each(|expr| add_positions(expr, &mut reads));
                 demand.for_each(|index| add_positions(&columns[index], &mut reads));
+                if let Operator::HalfJoin { key, .. } = &graph.nodes[id].operator {
+                    reads.extend(key);
+                }
                 let width = graph.width(*left);
                 ask(*left, &mut reads.iter().copied().filter(|index| *index < width));
                 ask(*right, &mut reads.iter().copied().filter(|index| *index >= width).map(|index| index - width));
@@ -260,15 +264,19 @@ impl Pruning<'_> {
                 let input = self.narrow(*input, &demand)?;
                 Ok(Rebuilt { node: self.new.negate(input)?, columns: places(width, &demand) })
             }
+            Operator::Changes { input } => {
+                let input = self.narrow(*input, &demand)?;
+                Ok(Rebuilt { node: self.new.add(Operator::Changes { input })?, columns: places(width, &demand) })
+            }
             Operator::Arrange { input, key } => {
                 let kept = union_of(&demand, key);
                 let input = self.narrow(*input, &kept)?;
                 let key = places_in(&kept, key)?;
                 Ok(Rebuilt { node: self.new.arrange(input, key)?, columns: places(width, &kept) })
             }
-            Operator::Join { left, right, null_equal, filter, columns } => {
+            Operator::Join { filter, columns, .. } | Operator::HalfJoin { filter, columns, .. } => {
                 let columns: Vec<Expr> = demand.iter().map(|index| columns[*index].clone()).collect();
-                let node = self.rebuild_join(*left, *right, *null_equal, filter, &columns)?;
+                let node = self.rebuild_join(&node.operator, filter, &columns)?;
                 Ok(Rebuilt { node, columns: places(width, &demand) })
             }
             Operator::Reduce { input, key, aggregates } => self.rebuild_reduce(id, *input, key, aggregates),
@@ -330,8 +338,9 @@ impl Pruning<'_> {
         let demand = self.demand(id);
         let places = places(columns.len(), &demand);
         let columns: Vec<Expr> = demand.iter().map(|index| columns[*index].clone()).collect();
-        if let Operator::Join { left, right, null_equal, filter: below, columns: joined } =
-            &self.old.nodes[input].operator
+        let operator = &self.old.nodes[input].operator;
+        if let Operator::Join { filter: below, columns: joined, .. }
+        | Operator::HalfJoin { filter: below, columns: joined, .. } = operator
             && self.uses[input] == 1
             && is_mergeable(joined, filter.iter().chain(&columns))
         {
@@ -339,7 +348,7 @@ impl Pruning<'_> {
             let mut merged = below.clone();
             merged.extend(substitute_all(filter, &replacement)?);
             let columns = substitute_all(&columns, &replacement)?;
-            let node = self.rebuild_join(*left, *right, *null_equal, &merged, &columns)?;
+            let node = self.rebuild_join(operator, &merged, &columns)?;
             return Ok(Rebuilt { node, columns: places });
         }
         let below = self.rebuilt_of(input)?;
@@ -348,16 +357,11 @@ impl Pruning<'_> {
         Ok(Rebuilt { node: self.new.map(below.node, filter, columns)?, columns: places })
     }
 
-    fn rebuild_join(
-        &mut self,
-        left: NodeId,
-        right: NodeId,
-        null_equal: bool,
-        filter: &[Expr],
-        columns: &[Expr],
-    ) -> Result<NodeId, PgError> {
-        let old_width = self.old.width(left);
-        let (left, right) = (self.rebuilt_of(left)?, self.rebuilt_of(right)?);
+    /// A `Join` or `HalfJoin` with another filter and other columns, over the old columns of both sides.
+    fn rebuild_join(&mut self, join: &Operator, filter: &[Expr], columns: &[Expr]) -> Result<NodeId, PgError> {
+        let inputs = join.inputs();
+        let old_width = self.old.width(inputs[0]);
+        let (left, right) = (self.rebuilt_of(inputs[0])?, self.rebuilt_of(inputs[1])?);
         let new_width = self.new.width(left.node);
         let both = Rebuilt {
             node: left.node,
@@ -370,7 +374,17 @@ impl Pruning<'_> {
         };
         debug_assert_eq!(left.columns.len(), old_width);
         let (filter, columns) = (moved(filter, &both)?, moved(columns, &both)?);
-        self.new.add(Operator::Join { left: left.node, right: right.node, null_equal, filter, columns })
+        self.new.add(match join {
+            Operator::HalfJoin { key, before, .. } => {
+                let key = key.iter().map(|index| left.columns[*index].ok_or_else(|| lost(*index)));
+                let key = key.collect::<Result<_, _>>()?;
+                Operator::HalfJoin { input: left.node, key, arranged: right.node, before: *before, filter, columns }
+            }
+            Operator::Join { null_equal, .. } => {
+                Operator::Join { left: left.node, right: right.node, null_equal: *null_equal, filter, columns }
+            }
+            other => return Err(PgError::internal(format!("{other:?} is no join"))),
+        })
     }
 
     /// Of the columns of a grouping: its key, and the aggregates that are read.

@@ -130,19 +130,35 @@ fn requests(graph: &Graph, root: NodeId) -> Vec<Request> {
 
 fn request(graph: &Graph, arrange: NodeId, node: &Node) -> Option<Request> {
     let Operator::Arrange { input, key } = &node.operator else { return None };
-    let (leaf, picked) = match &graph.nodes[*input].operator {
+    let Origin { leaf, relation, columns } = origin(graph, *input)?;
+    let key = key.iter().map(|index| columns[*index]).collect();
+    Some(Request { arrange, leaf, relation, columns, key })
+}
+
+/// Where rows come from that are some columns of a relation.
+pub(crate) struct Origin {
+    /// The relation's own node.
+    pub(crate) leaf: NodeId,
+    pub(crate) relation: ObjectId,
+    /// The relation's column behind each column.
+    pub(crate) columns: Vec<usize>,
+}
+
+/// None where the rows of `node` are anything but columns of a relation.
+pub(crate) fn origin(graph: &Graph, node: NodeId) -> Option<Origin> {
+    let (leaf, picked) = match &graph.nodes[node].operator {
         Operator::Map { input, filter, columns } if filter.is_empty() => {
             (*input, columns.iter().map(position).collect::<Option<Vec<usize>>>()?)
         }
-        _ => (*input, (0..graph.width(*input)).collect()),
+        _ => (node, (0..graph.width(node)).collect()),
     };
-    let (relation, columns) = match &graph.nodes[leaf].operator {
-        Operator::Source { relation, columns } => (*relation, picked.iter().map(|index| columns[*index]).collect()),
-        Operator::Import { dataflow, .. } => (*dataflow, picked),
-        _ => return None,
-    };
-    let key = key.iter().map(|index| columns[*index]).collect();
-    Some(Request { arrange, leaf, relation, columns, key })
+    match &graph.nodes[leaf].operator {
+        Operator::Source { relation, columns } => {
+            Some(Origin { leaf, relation: *relation, columns: picked.iter().map(|index| columns[*index]).collect() })
+        }
+        Operator::Import { dataflow, .. } => Some(Origin { leaf, relation: *dataflow, columns: picked }),
+        _ => None,
+    }
 }
 
 /// The narrowest arrangement that holds the columns by that key, and the relation's columns it holds.

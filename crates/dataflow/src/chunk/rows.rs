@@ -51,10 +51,10 @@ impl Source {
     /// `row_count` rows of `columns`, packed if they are worth sharing; `like` is a shared source of such rows, if there is
     /// one.
     pub(crate) fn new(columns: Vec<ArrayRef>, row_count: usize, like: Option<&Source>) -> Arc<Source> {
-        let mut columns: Vec<Column> = columns.into_iter().map(Column::Plain).collect();
         if row_count < SOURCE_ROWS_MIN {
-            return Arc::new(Source { columns, row_count, ..Source::default() });
+            return Source::unshared(columns, row_count);
         }
+        let mut columns: Vec<Column> = columns.into_iter().map(Column::Plain).collect();
         let mut byte_count = columns.iter().map(Column::byte_count).sum();
         let held: usize = columns.iter().map(Column::held_bytes).sum();
         let is_wide = byte_count >= row_count * SHARED_BYTES_MIN;
@@ -69,6 +69,12 @@ impl Source {
             byte_count = columns.iter().map(Column::byte_count).sum();
         }
         Arc::new(Source { columns, row_count, byte_count, is_shareable, generation })
+    }
+
+    /// Rows that are copied wherever they go.
+    pub(crate) fn unshared(columns: Vec<ArrayRef>, row_count: usize) -> Arc<Source> {
+        let columns = columns.into_iter().map(Column::Plain).collect();
+        Arc::new(Source { columns, row_count, ..Source::default() })
     }
 
     /// The same for rows that are few, but were copied for sharing.

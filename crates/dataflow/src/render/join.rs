@@ -44,17 +44,32 @@ pub(crate) struct JoinFunction {
 }
 
 impl JoinFunction {
-    /// The join at node `id`; `filter` and `columns` read left columns followed by right ones.
-    pub(crate) fn new(
+    /// The `Join` or `HalfJoin` at node `id`.
+    pub(crate) fn new(plan: &DataflowPlan, id: NodeId) -> Result<JoinFunction, DataflowError> {
+        match &plan.nodes[id].operator {
+            Operator::Join { left, right, filter, columns, .. } => {
+                let keys = [arranged_key(plan, *left)?, arranged_key(plan, *right)?];
+                JoinFunction::over(plan, id, [*left, *right], keys, filter, columns)
+            }
+            Operator::HalfJoin { input, key, arranged, filter, columns, .. } => {
+                let keys = [key, arranged_key(plan, *arranged)?];
+                JoinFunction::over(plan, id, [*input, *arranged], keys, filter, columns)
+            }
+            _ => Err(DataflowError::InvalidPlan(format!("node {id} is no join"))),
+        }
+    }
+
+    /// `filter` and `columns` read left columns followed by right ones.
+    fn over(
         plan: &DataflowPlan,
         id: NodeId,
-        left: NodeId,
-        right: NodeId,
+        sides: [NodeId; 2],
+        keys: [&[usize]; 2],
         filter: &[Expr],
         columns: &[Expr],
     ) -> Result<JoinFunction, DataflowError> {
-        let schemas = [&plan.nodes[left].schema, &plan.nodes[right].schema];
-        let keys = [arranged_key(plan, left)?.to_vec(), arranged_key(plan, right)?.to_vec()];
+        let schemas = sides.map(|side| &plan.nodes[side].schema);
+        let keys = keys.map(<[usize]>::to_vec);
         let type_of =
             |schema: &Schema, column: usize| schema.fields().get(column).map(|field| field.data_type().clone());
         let key_types =
@@ -73,6 +88,42 @@ impl JoinFunction {
         let right = read[split..].iter().map(|column| column - width).collect();
         Ok(JoinFunction { columns: [read[..split].to_vec(), right], keys, function })
     }
+
+    /// What pairs rows, and the stage after it.
+    pub(crate) fn split(self, null_equal: bool, meets: Meets) -> (Shape, RowFunction) {
+        let JoinFunction { columns, keys, function } = self;
+        (Shape { columns, keys, null_equal, meets }, function)
+    }
+}
+
+/// Which rows of the right side a row of the left side meets, besides that their keys agree.
+#[derive(Clone, Copy)]
+pub(crate) enum Meets {
+    /// All of them.
+    All,
+    /// Those that were there at its time.
+    UpToNow,
+    /// Those that were there before its time.
+    Earlier,
+}
+
+impl Meets {
+    #[inline(always)]
+    fn admits(self, left: Timestamp, right: Timestamp) -> bool {
+        match self {
+            Meets::All => true,
+            Meets::UpToNow => right <= left,
+            Meets::Earlier => right < left,
+        }
+    }
+
+    /// What times of the right side may be moved up to, if no row of the left side is earlier than `first`.
+    pub(crate) fn floor(self, first: Timestamp) -> Timestamp {
+        match self {
+            Meets::All | Meets::UpToNow => first,
+            Meets::Earlier => first.saturating_sub(1),
+        }
+    }
 }
 
 /// The joined rows, and the stage that is still to run over them.
@@ -83,15 +134,17 @@ pub(crate) fn render<'scope>(
     null_equal: bool,
     as_of: Timestamp,
 ) -> (Rows<'scope>, RowFunction) {
-    let JoinFunction { columns, keys, function } = function;
-    let tactic = Join { shape: Rc::new(Shape { columns, keys, null_equal }), as_of };
+    let (shape, function) = function.split(null_equal, Meets::All);
+    let tactic = Join { shape: Rc::new(shape), as_of };
     (join_with_tactic(left, right, "Join", tactic), function)
 }
 
-struct Shape {
+/// How rows are paired, and what is produced of them.
+pub(crate) struct Shape {
     columns: [Vec<usize>; 2],
     keys: [Vec<usize>; 2],
     null_equal: bool,
+    pub(crate) meets: Meets,
 }
 
 struct Join {
@@ -107,16 +160,8 @@ impl JoinTactic<Timestamp, Batch, Batch, Updates> for Join {
         fresh: Fresh,
         meet: Timestamp,
     ) -> Box<dyn Iterator<Item = Updates>> {
-        Box::new(Work {
-            shape: self.shape.clone(),
-            sides: [Side::new(left), Side::new(right)],
-            fresh: matches!(fresh, Fresh::Input1) as usize,
-            drawn: [Vec::new(), Vec::new()],
-            floor: meet.max(self.as_of),
-            products: VecDeque::new(),
-            times: Vec::new(),
-            diffs: Vec::new(),
-        })
+        let fresh = matches!(fresh, Fresh::Input1) as usize;
+        Box::new(Work::new(self.shape.clone(), [left, right], fresh, meet.max(self.as_of)))
     }
 }
 
@@ -190,7 +235,7 @@ impl Side {
 }
 
 /// The join of one batch with the other side, as far as it has come.
-struct Work {
+pub(crate) struct Work {
     shape: Rc<Shape>,
     sides: [Side; 2],
     /// The side that the new batch is of, likely the smaller.
@@ -211,7 +256,8 @@ impl Iterator for Work {
             let [left, right] = &mut self.sides;
             match self.products.front_mut() {
                 Some(product) => {
-                    if product.emit(&mut left.picked, &mut right.picked, &mut self.times, &mut self.diffs) {
+                    let picked = [&mut left.picked, &mut right.picked];
+                    if product.emit(self.shape.meets, picked, &mut self.times, &mut self.diffs) {
                         self.products.pop_front();
                     }
                 }
@@ -239,6 +285,20 @@ impl Iterator for Work {
 }
 
 impl Work {
+    /// All of both sides; `fresh` is the one likely to have fewer rows, and times before `floor` count as `floor`.
+    pub(crate) fn new(shape: Rc<Shape>, sides: [Vec<Batch>; 2], fresh: usize, floor: Timestamp) -> Work {
+        Work {
+            shape,
+            sides: sides.map(Side::new),
+            fresh,
+            drawn: [Vec::new(), Vec::new()],
+            floor,
+            products: VecDeque::new(),
+            times: Vec::new(),
+            diffs: Vec::new(),
+        }
+    }
+
     /// Moves to the next key hash that both sides have and puts out or sets aside its pairs; false at the end.
     fn meet(&mut self) -> bool {
         let [left, right] = &mut self.sides;
@@ -282,8 +342,9 @@ impl Work {
             && right.iter().all(|row| self.agree(&sample, 1, row));
         if uniform && self.times.len() + left.len() * right.len() <= OUTPUT_ROWS_MAX {
             let [left_side, right_side] = &mut self.sides;
+            let meets = self.shape.meets;
             for a in left {
-                for b in right {
+                for b in right.iter().filter(|b| meets.admits(a.time, b.time)) {
                     left_side.picked.rows.push(a.source);
                     right_side.picked.rows.push(b.source);
                     self.times.push(a.time.max(b.time));
@@ -321,8 +382,8 @@ impl Product {
     /// Appends pairs until the container is full; true when all are out.
     fn emit(
         &mut self,
-        left: &mut Picked,
-        right: &mut Picked,
+        meets: Meets,
+        [left, right]: [&mut Picked; 2],
         times: &mut Vec<Timestamp>,
         diffs: &mut Vec<Diff>,
     ) -> bool {
@@ -335,11 +396,14 @@ impl Product {
                     return false;
                 }
                 let b = &self.right[j];
+                j += 1;
+                if !meets.admits(a.time, b.time) {
+                    continue;
+                }
                 left.rows.push(a.source);
                 right.rows.push(b.source);
                 times.push(a.time.max(b.time));
                 diffs.push(a.diff * b.diff);
-                j += 1;
             }
             (i, j) = (i + 1, 0);
         }

@@ -84,6 +84,9 @@ impl Lowering<'_> {
         if join.null_aware {
             return Err(PgError::unsupported("NOT IN as a null-aware join in a materialized view"));
         }
+        if let Some(node) = self.multi_join(join)? {
+            return Ok(node);
+        }
         let Conditions { plain, clock } = self.conditions(join)?;
         let sides = self.sides(join, plain, &clock)?;
         let (left, right) = (&sides.left, &sides.right);
@@ -220,7 +223,7 @@ impl Lowering<'_> {
 
 /// The columns of `node` that its relation's own arrangement is keyed by, where `node` only picks columns of a
 /// relation.
-fn exported_columns(graph: &Graph, node: NodeId) -> Option<Vec<usize>> {
+pub(super) fn exported_columns(graph: &Graph, node: NodeId) -> Option<Vec<usize>> {
     match &graph.nodes[node].operator {
         Operator::Import { key, .. } => Some(key.clone()),
         Operator::Map { input, filter, columns } if filter.is_empty() => {

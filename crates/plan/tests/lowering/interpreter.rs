@@ -139,31 +139,17 @@ impl Interpreter {
             Operator::Negate { input } => outputs[*input].iter().map(|(row, count)| (row.clone(), -count)).collect(),
             Operator::Arrange { input, .. } => outputs[*input].clone(),
             Operator::Join { left, right, null_equal, filter, columns } => {
-                let key = |id: usize| match &nodes[id].operator {
-                    Operator::Arrange { key, .. } | Operator::Import { key, .. } => key.clone(),
-                    other => panic!("join of {other:?}"),
-                };
-                let (left_key, right_key) = (key(*left), key(*right));
-                assert_eq!(left_key.len(), right_key.len());
-                for (left_index, right_index) in left_key.iter().zip(&right_key) {
-                    let (left, right) = (schema(*left).field(*left_index), schema(*right).field(*right_index));
-                    assert_eq!(left.data_type(), right.data_type());
-                }
-                let mut pairs = Vec::new();
-                for (left_row, left_count) in &outputs[*left] {
-                    for (right_row, right_count) in &outputs[*right] {
-                        let meets = left_key.iter().zip(&right_key).all(|(left, right)| {
-                            let (left, right) = (&left_row[*left], &right_row[*right]);
-                            left == right && (*null_equal || !left.is_null())
-                        });
-                        if meets {
-                            pairs.push((left_row.iter().chain(right_row).cloned().collect(), left_count * right_count));
-                        }
-                    }
-                }
-                let types = schema(*left).fields().iter().chain(schema(*right).fields());
-                let both = positional(types.map(|field| field.data_type().clone()).collect());
-                map(pairs, &both, filter, columns)
+                let keys = [arranged_key(&nodes[*left]), arranged_key(&nodes[*right])];
+                let pairs = pairs(nodes, outputs, [*left, *right], keys, *null_equal);
+                map(pairs, &both(nodes, *left, *right), filter, columns)
+            }
+            // All rows are there at one time, and nothing changes after it: then the last path is the join.
+            Operator::Changes { .. } => Vec::new(),
+            Operator::HalfJoin { input, key, arranged, before, filter, columns } => {
+                let keys = [key.as_slice(), arranged_key(&nodes[*arranged])];
+                let pairs = pairs(nodes, outputs, [*input, *arranged], keys, false);
+                assert!(!before || outputs[*input].is_empty(), "what is there at the start meets all that is there");
+                map(pairs, &both(nodes, *input, *arranged), filter, columns)
             }
             Operator::Reduce { input, key, aggregates } => reduce(&outputs[*input], key, aggregates),
             Operator::Fold { input, key, calls } => fold(&outputs[*input], schema(*input), key, calls),
@@ -263,6 +249,48 @@ fn evaluate(rows: &[(Row, i64)], schema: &SchemaRef, expr: &Expr) -> ArrayRef {
     let df_schema = DFSchema::try_from(schema.as_ref().clone()).unwrap();
     let physical = create_physical_expr(expr, &df_schema, &ExecutionProps::new(), &Default::default()).unwrap();
     physical.evaluate(&batch(rows, schema)).unwrap().into_array(rows.len()).unwrap()
+}
+
+/// The key of a join's input.
+fn arranged_key(node: &Node) -> &[usize] {
+    match &node.operator {
+        Operator::Arrange { key, .. } | Operator::Import { key, .. } => key,
+        other => panic!("join of {other:?}"),
+    }
+}
+
+/// The columns of both sides of a join.
+fn both(nodes: &[Node], left: usize, right: usize) -> SchemaRef {
+    let fields = nodes[left].schema.fields().iter().chain(nodes[right].schema.fields());
+    positional(fields.map(|field| field.data_type().clone()).collect())
+}
+
+/// Every row of the left side with every row of the right one that has its key.
+fn pairs(
+    nodes: &[Node],
+    outputs: &[Vec<(Row, i64)>],
+    [left, right]: [usize; 2],
+    [left_key, right_key]: [&[usize]; 2],
+    null_equal: bool,
+) -> Vec<(Row, i64)> {
+    assert_eq!(left_key.len(), right_key.len());
+    for (left_index, right_index) in left_key.iter().zip(right_key) {
+        let (left, right) = (nodes[left].schema.field(*left_index), nodes[right].schema.field(*right_index));
+        assert_eq!(left.data_type(), right.data_type());
+    }
+    let mut pairs = Vec::new();
+    for (left_row, left_count) in &outputs[left] {
+        for (right_row, right_count) in &outputs[right] {
+            let meets = left_key.iter().zip(right_key).all(|(left, right)| {
+                let (left, right) = (&left_row[*left], &right_row[*right]);
+                left == right && (null_equal || !left.is_null())
+            });
+            if meets {
+                pairs.push((left_row.iter().chain(right_row).cloned().collect(), left_count * right_count));
+            }
+        }
+    }
+    pairs
 }
 
 fn map(mut rows: Vec<(Row, i64)>, schema: &SchemaRef, filter: &[Expr], columns: &[Expr]) -> Vec<(Row, i64)> {

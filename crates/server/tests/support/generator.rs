@@ -89,7 +89,15 @@ fn insert(random: &mut Random, table: usize) -> String {
     format!("INSERT INTO t{table} VALUES {}", rows.join(", "))
 }
 
+/// One statement, or several that take effect at one time.
 fn change(random: &mut Random) -> String {
+    match random.below(4) {
+        0 => format!("{}; {}", statement(random), statement(random)),
+        _ => statement(random),
+    }
+}
+
+fn statement(random: &mut Random) -> String {
     let table = random.below(3) as usize;
     let condition =
         random.pick(&["a = 1", "b > 1", "c = 'ash'", "e", "d IS NULL", "k < 20", "f IS NOT NULL AND a < 3"]);
@@ -528,6 +536,9 @@ impl Generator {
     }
 
     fn from(&mut self, depth: usize) -> (String, Vec<Column>) {
+        if self.random.chance(15) {
+            return self.many();
+        }
         let (mut text, mut scope) = self.item(depth);
         for _ in 0..[0, 0, 1, 1, 2][self.random.below(5) as usize] {
             if self.random.chance(15) {
@@ -548,6 +559,26 @@ impl Generator {
                 _ => format!(" ON {equality}"),
             };
             write!(text, " {kind} {right}{condition}").expect("writing to memory");
+            scope.extend(right_scope);
+        }
+        (text, scope)
+    }
+
+    /// Three or four relations, each equal to one before it, and maybe to another.
+    fn many(&mut self) -> (String, Vec<Column>) {
+        let (mut text, mut scope) = self.item(0);
+        for _ in 0..self.random.below(2) + 2 {
+            let (right, right_scope) = self.item(0);
+            let Some(mut condition) = self.equality(&scope, &right_scope) else { continue };
+            if self.random.chance(50) {
+                let further = match self.random.below(3) {
+                    0 => self.comparison(&scope, &right_scope),
+                    1 => self.simple(&right_scope),
+                    _ => self.equality(&scope, &right_scope).unwrap_or_else(|| "true".to_owned()),
+                };
+                write!(condition, " AND {further}").expect("writing to memory");
+            }
+            write!(text, " JOIN {right} ON {condition}").expect("writing to memory");
             scope.extend(right_scope);
         }
         (text, scope)
