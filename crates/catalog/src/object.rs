@@ -1,7 +1,7 @@
 //! One named thing, and what each kind of thing consists of.
 
 use repr::source::{Options, SourceDescription};
-use repr::{ObjectId, RelationSchema, ViewOptions};
+use repr::{ObjectId, RelationSchema, TableOptions, ViewOptions};
 
 /// A named object. Immutable: a change makes a new one under the same id.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub enum ObjectKind {
     Table {
         /// Its columns and key.
         schema: RelationSchema,
+        /// What else was said of it.
+        options: TableOptions,
     },
     /// Rows that come from outside.
     Source {
@@ -74,7 +76,7 @@ impl Object {
     /// The columns, if it is a relation.
     pub fn relation_schema(&self) -> Option<&RelationSchema> {
         match &self.kind {
-            ObjectKind::Table { schema }
+            ObjectKind::Table { schema, .. }
             | ObjectKind::View { schema, .. }
             | ObjectKind::MaterializedView { schema, .. }
             | ObjectKind::SystemRelation { schema } => Some(schema),

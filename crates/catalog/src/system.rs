@@ -169,15 +169,15 @@ pub struct ArrangementRow {
     pub size_bytes: i64,
 }
 
-/// How far a source has been read.
+/// How far a source has been read, or a table's event time has come.
 #[derive(Clone, Debug)]
 pub struct SourceRow {
     /// The source.
     pub object: ObjectId,
-    /// A file or partition.
+    /// A file or partition, or `table`.
     pub part: String,
-    /// The position after the last row read.
-    pub position: u64,
+    /// The position after the last row read; None for a table.
+    pub position: Option<u64>,
     /// Its watermark as its column's type shows it, where there is one and a row has come.
     pub watermark: Option<String>,
 }
@@ -350,7 +350,7 @@ pub fn primary_key_table(oid: ObjectId) -> Option<ObjectId> {
 /// The tables with a primary key, and its columns.
 pub(crate) fn primary_keys(catalog: &Catalog) -> impl Iterator<Item = (&Arc<Object>, &RelationSchema, &Vec<usize>)> {
     catalog.objects().filter_map(|object| match &object.kind {
-        ObjectKind::Table { schema } => schema.primary_key.as_ref().map(|key| (object, schema, key)),
+        ObjectKind::Table { schema, .. } => schema.primary_key.as_ref().map(|key| (object, schema, key)),
         _ => None,
     })
 }

@@ -7,9 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::{cast, filter};
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::compute::filter;
 use repr::source::{Positions, event_time_key, event_time_partition};
 use repr::{LateRows, PgError, Watermark};
 
@@ -38,24 +37,14 @@ impl Watermarked {
 
     /// Follows the event times of a batch; which rows are on time, if any is late.
     fn follow(&mut self, batch: &SourceBatch) -> Result<Option<BooleanArray>, PgError> {
-        let times = cast(&batch.columns[self.watermark.column], &DataType::Int64);
-        let times = times.map_err(|error| PgError::internal(format!("event time: {error}")))?;
-        let times = times.as_primitive::<Int64Type>();
+        let times = self.watermark.event_times(&batch.columns)?;
         let mut on_time: Vec<bool> = Vec::new();
         let mut start = 0;
         for (partition, row_count) in &batch.partitions {
             let mut latest = self.latest.get(partition).copied();
-            for row in start..start + row_count {
-                // A row without event time is never late.
-                if times.is_null(row) {
-                    continue;
-                }
-                let time = times.value(row);
-                if latest.is_some_and(|latest| time < self.watermark.behind(latest)) {
-                    on_time.resize(batch.row_count, true);
-                    on_time[row] = false;
-                }
-                latest = latest.max(Some(time));
+            for row in self.watermark.follow(&times.slice(start, *row_count), &mut latest) {
+                on_time.resize(batch.row_count, true);
+                on_time[start + row] = false;
             }
             start += row_count;
             if let Some(latest) = latest {
@@ -112,7 +101,8 @@ fn positions_only(positions: &Positions) -> Positions {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::Int64Array;
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
 
     use super::*;
 

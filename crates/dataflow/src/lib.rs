@@ -17,6 +17,7 @@ mod expression;
 pub mod render;
 pub mod runtime;
 pub mod updates;
+pub mod watermark;
 
 pub use errors::ErrorRow;
 pub use runtime::ingest::{Backfill, Write};

@@ -28,6 +28,7 @@ mod temporal;
 mod top_k;
 mod unnest;
 mod window;
+mod window_close;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -58,6 +59,7 @@ use crate::chunk::ArrowChunk;
 use crate::errors::ErrorUpdates;
 use crate::expression::RowFunction;
 use crate::updates::Updates;
+use crate::watermark::Watermarks;
 
 /// A stream of containers.
 pub(crate) type Rows<'scope> = Stream<'scope, Timestamp, Updates>;
@@ -79,13 +81,15 @@ pub struct Rendered<'scope> {
     pub imports: Vec<ShutdownButton<CapabilitySet<Timestamp>>>,
 }
 
-/// What temporal filters have to know of time.
+/// What operators that wait have to know of time: temporal filters for the clock, windows for their source's watermark.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     /// The first time at which the dataflow is read: what has come and gone before that need not be told.
     pub as_of: Timestamp,
     /// Where they note when they will want time to pass.
     pub agenda: Arc<Agenda>,
+    /// The event time of each source that windows wait for, on this worker.
+    pub watermarks: HashMap<ObjectId, Watermarks>,
 }
 
 /// Builds `plan` in `scope`.
@@ -177,6 +181,7 @@ pub fn check(plan: &DataflowPlan) -> Result<(), DataflowError> {
                     plan.options.on_error,
                 )?;
             }
+            Operator::WindowClose { input, window_end, .. } => check_columns(&plan.nodes[*input], &[*window_end])?,
             Operator::Unnest { input, lists } => unnest::check(&plan.nodes[*input], lists)?,
             Operator::Recursion { inputs, body } => {
                 recursion::check(plan, inputs, body)?;
@@ -388,6 +393,21 @@ impl<'scope> Renderer<'_, 'scope> {
                 let (rows, errors) = temporal::render(rows, filter, self.clock.as_of, Arc::clone(&self.clock.agenda));
                 self.errors.push(errors);
                 rows
+            }
+            Operator::WindowClose { input, window_end, source } => {
+                let name = format!("WindowClose {id}");
+                let watermarks = self.clock.watermarks.get(source).cloned().unwrap_or_default();
+                let rows = self.collection(*input)?;
+                let (rows, errors) = window_close::render(rows, name, *window_end, watermarks);
+                self.errors.push(errors);
+                rows
+            }
+            Operator::Emitted { input } => {
+                let rows = self.collection(*input)?;
+                // A row that fails for a window's rows goes on failing, though they went again.
+                let errors = self.scope.concatenate(std::mem::take(&mut self.errors));
+                self.errors.push(window_close::emitted_errors(errors));
+                window_close::emitted(rows)
             }
             Operator::SingleRow { input, key } => {
                 let arranged = self.arrangement(*input, key)?;

@@ -119,6 +119,13 @@ impl Runtime {
         Some(time)
     }
 
+    /// Says that no row of a source is expected any more whose event time is before `watermark`, at the open time: rows that came
+    /// before or come with it are there when windows close. Watermarks do not go back: an earlier one changes nothing.
+    pub fn advance_watermark(&self, relation: ObjectId, watermark: i64) {
+        let mut timeline = self.shared().timeline.lock();
+        self.shared().advance_watermark(&mut timeline, relation, watermark);
+    }
+
     /// The columns of a relation that some dataflow reads.
     pub fn wanted_columns(&self, relation: ObjectId) -> BTreeSet<usize> {
         self.shared().timeline.lock().wanted_columns(relation)
@@ -134,12 +141,12 @@ impl Runtime {
     ///
     /// The time is closed at once, unless the dataflows lag: then writes share a time, which is closed as soon as the
     /// dataflows have caught up or someone reads. Blocks while a million rows wait to be worked in.
-    pub fn write(&self, writes: Vec<Write>) -> Timestamp {
+    pub fn write(&self, writes: Vec<Write>, watermarks: Vec<(ObjectId, i64)>) -> Timestamp {
         let rows = |Write { relation, columns, row_count, diffs }| {
             debug_assert_eq!(diffs.len(), row_count);
             (relation, Rows { columns, diffs })
         };
-        self.shared().write(writes.into_iter().map(rows).collect())
+        self.shared().write(writes.into_iter().map(rows).collect(), &watermarks)
     }
 
     /// Closes the open time, whatever it holds, and returns it.

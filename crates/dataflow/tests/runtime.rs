@@ -97,7 +97,7 @@ fn write_of(relation: ObjectId, rows: &[(i64, i64, i64)]) -> Write {
 
 /// Writes `(a, b, diff)` rows to the table.
 fn write(runtime: &Runtime, rows: &[(i64, i64, i64)]) -> Timestamp {
-    runtime.write(vec![write_of(TABLE, rows)])
+    runtime.write(vec![write_of(TABLE, rows)], Vec::new())
 }
 
 fn wait<T>(mut receiver: oneshot::Receiver<T>) -> T {
@@ -493,7 +493,7 @@ fn a_panic_in_a_worker_answers_everyone() {
         // A column is missing: no caller may do that, and an operator trips over it.
         let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
         let broken = Write { relation: TABLE, columns: vec![column], row_count: 1, diffs: Lane::Constant(1, 1) };
-        runtime.write(vec![broken]);
+        runtime.write(vec![broken], Vec::new());
         let mut peeked = runtime.peek(vec![PeekTarget { dataflow: TABLE_PLAN, keys: None }]);
         assert!(wait(peeked.answers.remove(0)).is_err());
         let failed = loop {

@@ -79,7 +79,7 @@ pub(crate) fn relation(catalog: &Catalog, dataflows: &Dataflows, id: ObjectId) -
     let export_node = running.and_then(|running| running.plan.nodes.get(running.plan.export.node));
     let append_only = match &object.kind {
         ObjectKind::Source { .. } => true,
-        ObjectKind::Table { .. } => false,
+        ObjectKind::Table { options, .. } => options.append_only,
         _ => export_node.is_some_and(|node| node.append_only),
     };
     Some(Relation {

@@ -26,8 +26,9 @@ pub(crate) type Plans = Vec<(DataflowPlan, Option<SharedArrangement>)>;
 /// The object that a CREATE makes, without its id and text. None for other statements.
 pub(crate) fn object_of(statement: &BoundStatement, id: ObjectId, text: &str) -> Option<Object> {
     let (schema, name, kind, depends_on) = match statement {
-        BoundStatement::CreateTable { schema_name, name, schema, .. } => {
-            (schema_name, name, ObjectKind::Table { schema: schema.clone() }, Vec::new())
+        BoundStatement::CreateTable { schema_name, name, schema, options, .. } => {
+            let kind = ObjectKind::Table { schema: schema.clone(), options: *options };
+            (schema_name, name, kind, Vec::new())
         }
         BoundStatement::CreateSource { schema_name, name, description, depends_on, .. } => {
             (schema_name, name, ObjectKind::Source { description: description.clone() }, depends_on.clone())
@@ -60,7 +61,9 @@ pub(crate) fn plans_of(
     statement: &BoundStatement,
 ) -> Result<Plans, PgError> {
     match (&object.kind, statement) {
-        (ObjectKind::Table { schema }, _) => Ok(vec![(plan::relation_plan(object.id, &object.name, schema), None)]),
+        (ObjectKind::Table { schema, options }, _) => {
+            Ok(vec![(plan::relation_plan(object.id, &object.name, schema, *options), None)])
+        }
         (ObjectKind::MaterializedView { options, .. }, BoundStatement::CreateView { query, .. }) => {
             view_plans(shared, catalog, object.id, &object.name, query, *options)
         }
@@ -100,8 +103,17 @@ pub(crate) fn view_plans(
     }
     let optimized = sql::optimize(query.plan.clone(), Purpose::Maintain)?;
     let mut plans = with_lower_context(shared, catalog, |context| plan::lower(id, name, &optimized, context))?;
-    if let Some(view) = plans.last_mut() {
+    if let Some(mut view) = plans.pop() {
+        if options.emit_on_window_close {
+            let watermark = |id: ObjectId| match catalog.get(id).map(|object| &object.kind) {
+                Some(ObjectKind::Source { description }) => description.watermark,
+                Some(ObjectKind::Table { options, .. }) => options.watermark,
+                _ => None,
+            };
+            view = plan::emit_on_window_close(view, &watermark)?;
+        }
         view.options = options;
+        plans.push(view);
     }
     let shareable = |plan: DataflowPlan| {
         let arrangement = (plan.id != id).then(|| SharedArrangement {
@@ -279,6 +291,7 @@ fn release(shared: &Shared, dropped: &[Arc<Object>]) {
             ObjectKind::Table { .. } => {
                 shared.table_versions.lock().remove(&object.id);
                 shared.key_filters.remove(object.id);
+                shared.table_times.forget(object.id);
                 shared.runtime.forget_relation(object.id);
             }
             _ => {}

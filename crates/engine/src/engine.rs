@@ -25,6 +25,7 @@ use tokio::sync::watch;
 
 use crate::dataflows::Dataflows;
 use crate::errors::DecodeErrors;
+use crate::event_time::TableTimes;
 use crate::key_filter::KeyFilters;
 use crate::metrics::Metric;
 use crate::read::Evaluator;
@@ -71,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) table_versions: Mutex<HashMap<ObjectId, u64>>,
     /// What keys the tables may have. Added to under `writing`.
     pub(crate) key_filters: KeyFilters,
+    pub(crate) table_times: TableTimes,
     pub(crate) readers: Readers,
     pub(crate) decode_errors: Arc<DecodeErrors>,
     pub(crate) sessions: Mutex<HashMap<i32, Connected>>,
@@ -191,6 +193,7 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         writing: Arc::default(),
         table_versions: Mutex::default(),
         key_filters: KeyFilters::default(),
+        table_times: TableTimes::default(),
         decode_errors,
         sessions: Mutex::default(),
         counters: Counters::default(),

@@ -10,6 +10,7 @@ mod dataflows;
 mod ddl;
 mod engine;
 mod errors;
+mod event_time;
 mod key_filter;
 mod lookup;
 mod metrics;

@@ -42,12 +42,13 @@ type SourceCounter = (&'static str, &'static str, fn(&SourceCounts) -> u64);
 const SOURCE_COUNTERS: [SourceCounter; 3] = [
     ("tidewater_source_rows_total", "Rows read from the source.", |read| read.rows),
     ("tidewater_source_bytes_total", "Bytes read from the source.", |read| read.bytes),
-    (
-        "tidewater_source_late_rows_total",
-        "Rows of the source that were left out because they came behind its watermark.",
-        |read| read.late_rows,
-    ),
+    (LATE_ROWS.0, LATE_ROWS.1, |read| read.late_rows),
 ];
+/// Of sources and tables.
+const LATE_ROWS: (&str, &str) = (
+    "tidewater_source_late_rows_total",
+    "Rows of the source or table that were left out because they came behind its watermark.",
+);
 
 /// Every sample, samples of a name together.
 pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
@@ -69,6 +70,9 @@ pub(crate) fn collect(shared: &Shared) -> Vec<Metric> {
         for read in &sources {
             samples.object(MetricKind::Counter, name, help, read.source, value(read) as f64);
         }
+    }
+    for (table, late_rows) in shared.table_times.late_rows() {
+        samples.object(MetricKind::Counter, LATE_ROWS.0, LATE_ROWS.1, table, late_rows as f64);
     }
     for (id, errors) in shared.decode_errors.counts() {
         let help = "Inputs of the source that did not decode.";

@@ -13,6 +13,7 @@ use sql::bind::BindContext;
 use crate::dataflows::install;
 use crate::ddl::{object_of, plans_of};
 use crate::engine::Shared;
+use crate::event_time::TableTime;
 
 /// Brings everything stored back. Errors: the first object that cannot be made, by name.
 pub(crate) fn restore(shared: &Shared) -> Result<(), PgError> {
@@ -46,14 +47,22 @@ fn restore_object(shared: &Shared, stored: &storage::StoredObject) -> Result<(),
     let plans = plans_of(shared, &catalog, &object, &bound)?;
     install(shared, &next, id, plans)?;
     *shared.catalog.write() = Arc::new(next);
-    if let ObjectKind::Table { schema } = &object.kind {
+    if let ObjectKind::Table { schema, options } = &object.kind {
         let types: Vec<DataType> = schema.columns.iter().map(|column| column.sql_type.arrow()).collect();
         let rows = shared.storage.load_table(id, &types)?;
         if !rows.counts.is_empty() {
             let row_count = rows.counts.len();
             let counts = Lane::Values(rows.counts).compress();
             shared.key_filters.add(id, schema, &rows.columns, &counts);
+            let latest = match &options.watermark {
+                Some(watermark) => watermark.event_times(&rows.columns)?.iter().flatten().max(),
+                None => None,
+            };
             shared.runtime.append(id, rows.columns, row_count, counts, None);
+            if let (Some(watermark), Some(latest)) = (&options.watermark, latest) {
+                shared.table_times.set(id, TableTime { latest: Some(latest), late_rows: 0 });
+                shared.runtime.advance_watermark(id, watermark.behind(latest));
+            }
         }
     }
     Ok(())

@@ -9,6 +9,7 @@
 //! Threads, not tasks: connectors block, and a blocked read holds up nobody but its source. What cannot be opened or read is
 //! tried again, slower each time, from the position it had reached; meanwhile the reason is a row of `tw_errors`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use repr::{Lane, ObjectId, PgError};
 use tokio::sync::watch;
 
 use crate::errors::DecodeErrors;
+use crate::event_time::EventTime;
 use crate::read::batch;
 
 /// How long a read waits for data before it looks whether it should stop.
@@ -111,6 +113,7 @@ impl Readers {
         let runtime = self.runtime.clone();
         let counts = Arc::clone(self.counts.lock().entry(source).or_default());
         let wanted = self.runtime.clone();
+        let watermark = description.watermark;
         let mut work = Work {
             source,
             columns: Box::new(move || wanted.wanted_columns(source)),
@@ -119,6 +122,14 @@ impl Readers {
             decode_errors: Arc::clone(&self.decode_errors),
         };
         let started = spawn(format!("source {source}"), source, move |stop, failure, loaded| {
+            // What closes windows. Until all partitions have been read up to what was there, none of them says how far the others are.
+            let event_time = watermark.map(|watermark| RefCell::new(EventTime::new(watermark)));
+            let advance = |positions: &Positions| {
+                let least = event_time.as_ref().and_then(|times| times.borrow_mut().at(positions, Instant::now()));
+                if let Some(watermark) = least {
+                    runtime.advance_watermark(source, watermark);
+                }
+            };
             let mut take = |batch: SourceBatch| {
                 runtime.wait_capacity(source);
                 if stop.load(Ordering::Acquire) {
@@ -127,8 +138,12 @@ impl Readers {
                 let (row_count, byte_count) = (batch.row_count as u64, batch.byte_count as u64);
                 let late_rows = batch.late_rows as u64;
                 let diffs = Lane::Constant(1, batch.row_count);
+                let positions = batch.positions.clone();
                 if runtime.append(source, batch.columns, batch.row_count, diffs, Some(batch.positions)).is_none() {
                     return Taken::TooNarrow;
+                }
+                if *loaded.borrow() {
+                    advance(&positions);
                 }
                 counts.rows.fetch_add(row_count, Ordering::Relaxed);
                 counts.bytes.fetch_add(byte_count, Ordering::Relaxed);
@@ -140,6 +155,7 @@ impl Readers {
             if work.to.is_none() || !work.run(stop, failure, runtime.source_positions(source), &mut take) {
                 return;
             }
+            advance(&runtime.source_positions(source));
             runtime.tick();
             loaded.send_replace(true);
             work.to = None;

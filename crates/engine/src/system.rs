@@ -9,7 +9,7 @@ use plan::Fingerprint;
 use repr::source::{Positions, SourceDescription, event_time_key, event_time_partition};
 use repr::text::calendar::TimeZone;
 use repr::text::datetime::{format_timestamp, format_timestamptz};
-use repr::{ObjectId, SqlType, Timestamp};
+use repr::{ObjectId, RelationSchema, SqlType, TableOptions, Timestamp, Watermark};
 
 use crate::engine::Shared;
 use crate::settings::Settings;
@@ -64,9 +64,22 @@ impl Asker {
         }
         if reads("tw_sources") {
             for object in catalog.objects() {
-                if let ObjectKind::Source { description, .. } = &object.kind {
-                    let positions = shared.runtime.source_positions(object.id);
-                    snapshot.sources.extend(source_rows(object.id, description, &positions));
+                match &object.kind {
+                    ObjectKind::Source { description, .. } => {
+                        let positions = shared.runtime.source_positions(object.id);
+                        snapshot.sources.extend(source_rows(object.id, description, &positions));
+                    }
+                    ObjectKind::Table { schema, options: TableOptions { watermark: Some(watermark), .. } } => {
+                        let latest = shared.table_times.get(object.id).latest;
+                        let watermark = latest.map(|latest| watermark_text(watermark, latest, schema));
+                        snapshot.sources.push(SourceRow {
+                            object: object.id,
+                            part: "table".to_string(),
+                            position: None,
+                            watermark,
+                        });
+                    }
+                    _ => {}
                 }
             }
         }
@@ -79,18 +92,22 @@ fn source_rows(object: ObjectId, description: &SourceDescription, positions: &Po
     let partitions = positions.iter().filter(|(key, _)| event_time_partition(key).is_none());
     let row = |(part, position): (&String, &u64)| {
         let latest = positions.get(&event_time_key(part)).map(|time| *time as i64);
-        let watermark = description.watermark.zip(latest).map(|(watermark, latest)| {
-            let (time, mut text) = (watermark.behind(latest), String::new());
-            match description.schema.columns[watermark.column].sql_type {
-                SqlType::Timestamp => format_timestamp(time, &mut text),
-                SqlType::Timestamptz => format_timestamptz(time, &TimeZone::UTC, &mut text),
-                _ => text = time.to_string(),
-            }
-            text
-        });
-        SourceRow { object, part: part.clone(), position: *position, watermark }
+        let watermark = description.watermark.zip(latest);
+        let watermark = watermark.map(|(watermark, latest)| watermark_text(&watermark, latest, &description.schema));
+        SourceRow { object, part: part.clone(), position: Some(*position), watermark }
     };
     partitions.map(row).collect()
+}
+
+/// The watermark where `latest` is the latest event time, as its column's type shows it.
+fn watermark_text(watermark: &Watermark, latest: i64, schema: &RelationSchema) -> String {
+    let (time, mut text) = (watermark.behind(latest), String::new());
+    match schema.columns[watermark.column].sql_type {
+        SqlType::Timestamp => format_timestamp(time, &mut text),
+        SqlType::Timestamptz => format_timestamptz(time, &TimeZone::UTC, &mut text),
+        _ => text = time.to_string(),
+    }
+    text
 }
 
 /// The object's name; for an arrangement that objects share what it holds, relations by their names.

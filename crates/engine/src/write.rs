@@ -16,12 +16,13 @@ use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::row::OwnedRow;
-use catalog::{Catalog, Object};
+use catalog::{Catalog, Object, ObjectKind};
 use dataflow::Write;
-use repr::{Diff, Lane, ObjectId, PgError, RelationSchema, SqlState, SqlType};
+use repr::{Diff, Lane, LateRows, ObjectId, PgError, RelationSchema, SqlState, SqlType, Watermark};
 use storage::TableWrite;
 
 use crate::engine::Shared;
+use crate::event_time::TableTime;
 use crate::read::batch;
 use crate::unique::{Keys, check_not_null, conflicts, duplicate_key};
 
@@ -101,12 +102,14 @@ pub(crate) async fn check(
 
 /// Logs and applies changes at one time. The caller holds the write lock.
 pub(crate) fn apply(shared: &Shared, changes: Vec<Change>) -> Result<(), PgError> {
+    let catalog = shared.catalog();
+    let (changes, times) = on_time(shared, &catalog, changes)?;
     let changes: Vec<Change> = changes.into_iter().filter(|change| change.row_count() > 0).collect();
     if changes.is_empty() {
+        note_times(shared, times);
         return Ok(());
     }
     shared.check_running()?;
-    let catalog = shared.catalog();
     for change in &changes {
         let schema = catalog.get(change.table).and_then(|object| object.relation_schema());
         let schema = schema.ok_or_else(|| gone(change.table))?;
@@ -129,8 +132,46 @@ pub(crate) fn apply(shared: &Shared, changes: Vec<Change>) -> Result<(), PgError
         columns: change.columns,
         diffs: change.diffs,
     });
-    shared.runtime.write(writes.collect());
+    shared.runtime.write(writes.collect(), note_times(shared, times));
     Ok(())
+}
+
+/// How event time goes on in tables with a watermark.
+type Times = HashMap<ObjectId, (Watermark, TableTime)>;
+
+/// Changes without rows that are late in a table that leaves them out, and the event times after them.
+fn on_time(shared: &Shared, catalog: &Catalog, changes: Vec<Change>) -> Result<(Vec<Change>, Times), PgError> {
+    let mut times = Times::new();
+    let mut kept = Vec::with_capacity(changes.len());
+    for change in changes {
+        let watermark = match catalog.get(change.table).map(|object| &object.kind) {
+            Some(ObjectKind::Table { options, .. }) => options.watermark,
+            _ => None,
+        };
+        let Some(watermark) = watermark else {
+            kept.push(change);
+            continue;
+        };
+        let (_, time) = times.entry(change.table).or_insert_with(|| (watermark, shared.table_times.get(change.table)));
+        let late = watermark.follow(&watermark.event_times(&change.columns)?, &mut time.latest);
+        if watermark.late_rows == LateRows::Apply || late.is_empty() {
+            kept.push(change);
+        } else {
+            time.late_rows += late.len() as u64;
+            kept.push(change.without(&late)?);
+        }
+    }
+    Ok((kept, times))
+}
+
+/// Remembers event times; the watermarks that they make.
+fn note_times(shared: &Shared, times: Times) -> Vec<(ObjectId, i64)> {
+    let mut watermarks = Vec::new();
+    for (table, (watermark, time)) in times {
+        shared.table_times.set(table, time);
+        watermarks.extend(time.latest.map(|latest| (table, watermark.behind(latest))));
+    }
+    watermarks
 }
 
 /// `rows` of a table as they are after `pending`.

@@ -257,6 +257,21 @@ pub enum Operator {
         /// Over the input's columns and the clock; [`crate::clock::TemporalCondition`] takes it apart.
         condition: Expr,
     },
+    /// Rows held back until the watermark has reached the end of their window: then they come, and go again one time later, so
+    /// that nothing above keeps them. A row whose window was given before fails. Keeps the rows of open windows.
+    WindowClose {
+        /// The rows.
+        input: NodeId,
+        /// The column that is the end of a row's window; a row where it is NULL never comes.
+        window_end: usize,
+        /// The source whose watermark it is.
+        source: ObjectId,
+    },
+    /// What came, though it went again: the other end of a `WindowClose`. No row may come a second time. No state.
+    Emitted {
+        /// The rows.
+        input: NodeId,
+    },
     /// A loop. Its own rows are those of its first result.
     Recursion {
         /// Nodes whose rows enter it.
@@ -380,6 +395,8 @@ impl Operator {
             | Operator::Distinct { input }
             | Operator::Threshold { input }
             | Operator::TemporalFilter { input, .. }
+            | Operator::WindowClose { input, .. }
+            | Operator::Emitted { input }
             | Operator::SingleRow { input, .. }
             | Operator::LoopResult { input, .. }
             | Operator::Changes { input } => vec![*input],
@@ -412,6 +429,8 @@ impl Operator {
             | Operator::Distinct { input }
             | Operator::Threshold { input }
             | Operator::TemporalFilter { input, .. }
+            | Operator::WindowClose { input, .. }
+            | Operator::Emitted { input }
             | Operator::SingleRow { input, .. }
             | Operator::LoopResult { input, .. }
             | Operator::Changes { input } => vec![input],
@@ -461,6 +480,14 @@ impl DataflowPlan {
     /// Whether rows come and go by the clock alone.
     pub fn reads_clock(&self) -> bool {
         self.nodes.iter().any(|node| matches!(node.operator, Operator::TemporalFilter { .. }))
+    }
+
+    /// The sources whose watermarks it waits for.
+    pub fn awaited_sources(&self) -> impl Iterator<Item = ObjectId> {
+        self.nodes.iter().filter_map(|node| match &node.operator {
+            Operator::WindowClose { source, .. } => Some(*source),
+            _ => None,
+        })
     }
 
     /// The sources it reads directly, each once, in order of first use.

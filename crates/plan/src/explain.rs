@@ -188,6 +188,10 @@ impl<'a> Printing<'a> {
             Operator::TemporalFilter { condition, .. } => {
                 format!("TemporalFilter{}", conditions(std::slice::from_ref(condition)).replace(CLOCK, "now()"))
             }
+            Operator::WindowClose { window_end, source, .. } => {
+                format!("WindowClose #{window_end} at the watermark of {}", (self.names)(*source))
+            }
+            Operator::Emitted { .. } => "Emitted".to_string(),
             Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
             Operator::Recursion { body, .. } => format!("Recursion of up to {} iterations", body.limit.count),
             Operator::LoopResult { result, .. } => format!("Result {} of the loop", result + 1),
@@ -257,6 +261,7 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         Operator::Distinct { .. } | Operator::Threshold { .. } => "multiplicities; O(1) a row".to_string(),
         Operator::SingleRow { .. } => "one row a group; O(1) a row".to_string(),
         Operator::TemporalFilter { .. } => "rows come and go with the clock".to_string(),
+        Operator::WindowClose { .. } => "the rows of open windows; O(1) a row".to_string(),
         Operator::Import { .. } => "shared arrangement".to_string(),
         Operator::Recursion { .. } => {
             "what its operators keep, an iteration each; a change costs what follows from it".to_string()
@@ -269,6 +274,7 @@ fn cost(nodes: &[Node], node: &Node) -> Option<String> {
         | Operator::Map { .. }
         | Operator::Unnest { .. }
         | Operator::Union { .. }
+        | Operator::Emitted { .. }
         | Operator::Negate { .. } => return None,
     })
 }

@@ -19,8 +19,10 @@ mod properties;
 mod prune;
 pub mod reach;
 mod share;
+mod window_close;
 
 pub use dataflow_plan::{Aggregate, DataflowPlan, Export, Node, NodeId, Operator, Percentile, Recursion, SortKey};
 pub use explain::explain;
 pub use lower::{LowerContext, Relation, index_plan, lower, relation_plan};
 pub use share::{Fingerprint, SharedArrangement};
+pub use window_close::emit_on_window_close;

@@ -19,7 +19,7 @@ use arrow::datatypes::DataType;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::{DFSchema, NullHandling, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, TableScan, Unnest, Values};
-use repr::{ObjectId, PgError, RelationSchema, SqlState, ViewOptions};
+use repr::{ObjectId, PgError, RelationSchema, SqlState, TableOptions, ViewOptions};
 
 use crate::dataflow_plan::{DataflowPlan, Export, Node, NodeId, Operator, column, positional_schema};
 use crate::expression::{all_columns, conjuncts, internal, null, resolve, resolve_condition};
@@ -83,14 +83,14 @@ pub fn lower(
 }
 
 /// The dataflow that keeps a table: its updates, arranged by the primary key or by all columns.
-pub fn relation_plan(id: ObjectId, name: &str, schema: &RelationSchema) -> DataflowPlan {
+pub fn relation_plan(id: ObjectId, name: &str, schema: &RelationSchema, options: TableOptions) -> DataflowPlan {
     let columns: Vec<usize> = (0..schema.columns.len()).collect();
     let key = schema.primary_key.clone().unwrap_or_else(|| columns.clone());
     let node = |operator| Node {
         operator,
         schema: positional_schema(schema.columns.iter().map(|column| column.sql_type.arrow())),
         keys: schema.primary_key.iter().cloned().collect(),
-        append_only: false,
+        append_only: options.append_only,
     };
     DataflowPlan {
         id,
@@ -100,7 +100,7 @@ pub fn relation_plan(id: ObjectId, name: &str, schema: &RelationSchema) -> Dataf
             node(Operator::Arrange { input: 0, key: key.clone() }),
         ],
         export: Export { node: 1, key, unique: schema.primary_key.is_some() },
-        options: ViewOptions::default(),
+        options: ViewOptions { retain_history_ms: options.retain_history_ms, ..ViewOptions::default() },
     }
 }
 
@@ -146,7 +146,7 @@ fn relation_node(id: ObjectId, relations: &dyn Fn(ObjectId) -> Option<Relation>)
 }
 
 /// Gives the last operator's arrangement away, or makes one.
-fn export(graph: &mut Graph, root: NodeId) -> Result<Export, PgError> {
+pub(crate) fn export(graph: &mut Graph, root: NodeId) -> Result<Export, PgError> {
     let width = graph.width(root);
     Ok(match &graph.nodes[root].operator {
         Operator::Reduce { key, .. } => Export { node: root, key: (0..key.len()).collect(), unique: true },

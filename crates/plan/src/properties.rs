@@ -50,6 +50,8 @@ pub(crate) fn schema(operator: &Operator, nodes: &[Node]) -> Result<SchemaRef, P
         | Operator::Distinct { input }
         | Operator::Threshold { input }
         | Operator::TemporalFilter { input, .. }
+        | Operator::WindowClose { input, .. }
+        | Operator::Emitted { input }
         | Operator::SingleRow { input, .. } => Ok(nodes[*input].schema.clone()),
         Operator::Join { left, right, columns, .. }
         | Operator::HalfJoin { input: left, arranged: right, columns, .. } => {
@@ -140,7 +142,10 @@ pub(crate) fn keys(operator: &Operator, nodes: &[Node]) -> Vec<Vec<usize>> {
         }
         Operator::TopRanks { input, .. } | Operator::Window { input, .. } => keys = nodes[*input].keys.clone(),
         // A subset of the rows, whatever made them.
-        Operator::Threshold { input } | Operator::TemporalFilter { input, .. } => keys = nodes[*input].keys.clone(),
+        Operator::Threshold { input }
+        | Operator::TemporalFilter { input, .. }
+        | Operator::WindowClose { input, .. }
+        | Operator::Emitted { input } => keys = nodes[*input].keys.clone(),
         Operator::SingleRow { input, key } => {
             keys = nodes[*input].keys.clone();
             add_key(&mut keys, key.clone());
@@ -215,7 +220,8 @@ pub(crate) fn append_only(operator: &Operator, nodes: &[Node]) -> bool {
         // A change of a group replaces its row.
         Operator::Reduce { .. } | Operator::Fold { .. } | Operator::TopK { .. } | Operator::Collate { .. } => false,
         Operator::TopRanks { .. } | Operator::OrderStatistic { .. } => false,
-        Operator::Window { .. } | Operator::TemporalFilter { .. } => false,
+        Operator::Window { .. } | Operator::TemporalFilter { .. } | Operator::WindowClose { .. } => false,
+        Operator::Emitted { .. } => true,
         Operator::Constant { .. }
         | Operator::Map { .. }
         | Operator::Unnest { .. }

@@ -178,6 +178,8 @@ fn demands(
                 ask(*input, &mut (0..graph.width(*input)));
             }
             Operator::SingleRow { input, key } => ask(*input, &mut demand.chain(key.iter().copied())),
+            Operator::WindowClose { input, window_end, .. } => ask(*input, &mut demand.chain([*window_end])),
+            Operator::Emitted { input } => ask(*input, &mut demand.clone()),
             Operator::TemporalFilter { input, condition } => {
                 ask(*input, &mut demand.chain(positions(condition)));
             }
@@ -313,6 +315,9 @@ impl Pruning<'_> {
                 let condition = moved(std::slice::from_ref(condition), &below)?.remove(0);
                 let node = self.new.add(Operator::TemporalFilter { input: below.node, condition })?;
                 Ok(Rebuilt { node, columns: below.columns })
+            }
+            Operator::WindowClose { .. } | Operator::Emitted { .. } => {
+                Err(PgError::internal("windows are closed in a plan that is already pruned"))
             }
             Operator::SingleRow { input, key } => {
                 let kept = union_of(&demand, key);

@@ -31,4 +31,6 @@ pub struct ViewOptions {
     pub on_error: OnError,
     /// `RETAIN HISTORY FOR interval`, in milliseconds: how far back the view can be read. 0 is the present only.
     pub retain_history_ms: u64,
+    /// `EMIT ON WINDOW CLOSE`: a window's rows are given once, when the watermark has passed its end.
+    pub emit_on_window_close: bool,
 }

@@ -4,6 +4,12 @@
 //! delay; a row with an earlier one is late. So whether a row is late depends on nothing but its partition's rows before it, and
 //! reading the partition again finds the same rows late.
 
+use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+
+use crate::PgError;
+
 /// A relation's watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermark {
@@ -41,6 +47,27 @@ impl LateRows {
 }
 
 impl Watermark {
+    /// The event times of rows that have all of the relation's columns.
+    pub fn event_times(&self, columns: &[ArrayRef]) -> Result<Int64Array, PgError> {
+        let times = cast(&columns[self.column], &DataType::Int64);
+        let times = times.map_err(|error| PgError::internal(format!("event time: {error}")))?;
+        Ok(times.as_primitive::<Int64Type>().clone())
+    }
+
+    /// Goes through event times in the order of their rows, on from `latest`, which becomes the latest of all. Which of them are
+    /// late; a row without event time never is.
+    pub fn follow(&self, times: &Int64Array, latest: &mut Option<i64>) -> Vec<usize> {
+        let mut late = Vec::new();
+        for (row, time) in times.iter().enumerate() {
+            let Some(time) = time else { continue };
+            if latest.is_some_and(|latest| time < self.behind(latest)) {
+                late.push(row);
+            }
+            *latest = (*latest).max(Some(time));
+        }
+        late
+    }
+
     /// The watermark where `latest` is the latest event time.
     pub fn behind(&self, latest: i64) -> i64 {
         latest.saturating_sub(self.delay)

@@ -451,3 +451,76 @@ async fn rows_behind_the_watermark_are_left_out_for_every_reader() {
     }
     assert_eq!(rows(&client, told).await, watermarks);
 }
+
+/// Windows are given when the least watermark has reached their end, each once, whoever reads: the view, those who follow it, a view
+/// that comes later, and all of it after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_are_given_once_when_they_close() {
+    let (files, data) = (Files::new(), TempDir::new().expect("a temporary directory"));
+    let server = Server::start_in(data.path(), &[]);
+    let client = server.connect().await;
+    files.write("a.csv", "1,10\n12,20\n3,30\n,40\n");
+    files.write("b.csv", "2,1\n");
+    let source = "CREATE SOURCE s (at int, n int, WATERMARK FOR at AS at - 2) WITH (LATE ROWS = drop)";
+    run(&client, &format!("{source} FROM FILE (PATH '{}', FOLLOW) FORMAT CSV", files.path(""))).await;
+    let query = "SELECT window_end, count(*), sum(n) FROM TUMBLE(s, at, 5) GROUP BY window_end";
+    let create = format!("WITH (RETAIN HISTORY FOR '1 hour') AS {query} EMIT ON WINDOW CLOSE");
+    run(&client, &format!("CREATE MATERIALIZED VIEW v {create}")).await;
+    let now = "SELECT (extract(epoch FROM mz_now()) * 1000)::bigint";
+    let start = scalar(&client, now).await;
+    // b is at 2, less 2: nothing ends by that. a's 3 is late there.
+    assert!(rows(&client, "SELECT * FROM v").await.is_empty());
+    files.append("b.csv", "6,2\n4,3\n");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(rows(&client, "SELECT * FROM v").await.is_empty(), "4 may still come");
+    files.append("b.csv", "7,4\n");
+    becomes(&client, "SELECT * FROM v", &["5|3|14"]).await;
+    files.append("a.csv", "13,50\n");
+    files.append("b.csv", "30,5\n");
+    becomes(&client, "SELECT * FROM v", &["10|2|6", "5|3|14"]).await;
+    files.append("a.csv", "31,60\n");
+    let all = ["10|2|6", "15|2|70", "5|3|14"];
+    becomes(&client, "SELECT * FROM v", &all).await;
+    // A view that comes now finds the same.
+    run(&client, &format!("CREATE MATERIALIZED VIEW later AS {query} EMIT ON WINDOW CLOSE")).await;
+    becomes(&client, "SELECT * FROM later", &all).await;
+    assert_eq!(rows(&client, &format!("{query} HAVING window_end <= 28")).await, all);
+    assert_eq!(scalar(&client, "SELECT count(*) FROM tw_catalog.tw_errors").await, "0");
+    let followed = format!("SUBSCRIBE v AS OF {start} UP TO {}", scalar(&client, now).await);
+    let followed = rows(&client, &followed).await;
+    let told: Vec<&str> = followed.iter().filter_map(|row| Some(row.split_once('|')?.1)).collect();
+    assert_eq!(told, ["1|5|3|14", "1|10|2|6", "1|15|2|70"], "each window once, in the order of time");
+    server.kill();
+    let server = Server::start_in(data.path(), &[]);
+    let client = server.connect().await;
+    for view in ["v", "later"] {
+        becomes(&client, &format!("SELECT * FROM {view}"), &all).await;
+    }
+    // A new file may be far behind the others: its rows are told, for their windows were given.
+    files.write("c.csv", "1,1000\n33,2\n");
+    let told = "SELECT DISTINCT message FROM tw_catalog.tw_errors WHERE object_name = 'v'";
+    becomes(&client, told, &["the row came after its window was closed"]).await;
+    assert_eq!(rows(&client, "SELECT * FROM v").await, all);
+}
+
+/// A table's late rows are not stored, so its watermark is that of its rows, and what closed stays closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_goes_on_from_its_watermark_after_a_restart() {
+    let data = TempDir::new().expect("a temporary directory");
+    let server = Server::start_in(data.path(), &[]);
+    let client = server.connect().await;
+    let table = "CREATE TABLE t (at int, WATERMARK FOR at AS at - 2) APPEND ONLY WITH (LATE ROWS = drop)";
+    let view = "CREATE MATERIALIZED VIEW v AS SELECT window_end, count(*) FROM TUMBLE(t, at, 5) GROUP BY window_end";
+    run(&client, &format!("{table}; {view} EMIT ON WINDOW CLOSE")).await;
+    run(&client, "INSERT INTO t VALUES (1), (8), (3)").await;
+    assert_eq!(rows(&client, "SELECT * FROM v").await, ["5|1"], "3 is late");
+    server.kill();
+    let server = Server::start_in(data.path(), &[]);
+    let client = server.connect().await;
+    assert_eq!(rows(&client, "SELECT * FROM v").await, ["5|1"]);
+    run(&client, "INSERT INTO t VALUES (4), (6)").await;
+    run(&client, "INSERT INTO t VALUES (13)").await;
+    assert_eq!(rows(&client, "SELECT * FROM v").await, ["10|2", "5|1"]);
+    assert_eq!(rows(&client, "SELECT * FROM t").await, ["1", "13", "6", "8"]);
+    assert_eq!(scalar(&client, "SELECT count(*) FROM tw_catalog.tw_errors").await, "0");
+}

@@ -241,13 +241,17 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 10] = [
     mutually::rewrite,
 ];
 
+/// sqlparser over some tokens.
+fn parser_of(dialect: &dyn sqlparser::dialect::Dialect, tokens: Vec<TokenWithSpan>) -> Parser<'_> {
+    Parser::new(dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens)
+}
+
 impl<'a> StatementParser<'a> {
     fn new(text: &'a str, depth: u32) -> Result<StatementParser<'a>, PgError> {
         let tokens = REWRITES.iter().fold(tokenize(text)?, |tokens, rewrite| rewrite(tokens));
         let has_versions = tokens.iter().any(|token| is_word(&token.token, "SYSTEM_TIME"));
         let dialect = if has_versions { &DIALECT_WITH_VERSIONS } else { &DIALECT };
-        let parser = Parser::new(dialect).with_recursion_limit(RECURSION_MAX).with_tokens_with_locations(tokens);
-        Ok(StatementParser { text, depth, inside: 0, parser })
+        Ok(StatementParser { text, depth, inside: 0, parser: parser_of(dialect, tokens) })
     }
 
     fn parse_whole(mut self) -> Result<Statement, PgError> {

@@ -23,7 +23,8 @@ mod watermark;
 use catalog::{DEFAULT_SCHEMA, Object, ObjectKind};
 use datafusion::logical_expr::Expr;
 use repr::source::{Options, SourceDescription};
-use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, ViewOptions};
+use repr::text::interval::parse_interval;
+use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, TableOptions, ViewOptions};
 
 use crate::bind::{BindContext, BoundQuery, bind_moment, bind_query};
 use crate::parse::{Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
@@ -64,6 +65,7 @@ pub enum BoundStatement {
         schema_name: String,
         name: String,
         schema: RelationSchema,
+        options: TableOptions,
         if_not_exists: bool,
     },
     CreateSource {
@@ -278,7 +280,7 @@ fn resolve_table<'a>(name: &Name, context: &'a BindContext) -> Result<(&'a Objec
     let object = resolve(name, context)?;
     let wrong_kind = |message: String| PgError::new(SqlState::WRONG_OBJECT_TYPE, message).at(name.position);
     match &object.kind {
-        ObjectKind::Table { schema } => Ok((object, schema)),
+        ObjectKind::Table { schema, .. } => Ok((object, schema)),
         ObjectKind::SystemRelation { .. } => {
             Err(wrong_kind(format!("cannot change system relation \"{}\"", object.name)))
         }
@@ -288,11 +290,46 @@ fn resolve_table<'a>(name: &Name, context: &'a BindContext) -> Result<(&'a Objec
     }
 }
 
+/// [`resolve_table`] for a statement, `what`, that changes rows or takes them away. Errors: 0A000 where rows stay as they are.
+fn resolve_changeable_table<'a>(
+    name: &Name,
+    what: &str,
+    context: &'a BindContext,
+) -> Result<(&'a Object, &'a RelationSchema), PgError> {
+    let (object, schema) = resolve_table(name, context)?;
+    check_changeable(object, what)?;
+    Ok((object, schema))
+}
+
+/// Errors: 0A000 if the rows of `object` stay as they are inserted.
+fn check_changeable(object: &Object, what: &str) -> Result<(), PgError> {
+    match &object.kind {
+        ObjectKind::Table { options, .. } if options.append_only => {
+            Err(PgError::unsupported(format!("{what} on table \"{}\"", object.name))
+                .with_hint("The table is APPEND ONLY: its rows stay as they were inserted."))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Where `name` is among the table's columns. Errors: 42703 in the words of INSERT and UPDATE.
 fn target_column(schema: &RelationSchema, relation: &str, name: &str, position: Option<u32>) -> Result<usize, PgError> {
     schema.column_index(name).ok_or_else(|| {
         let message = format!("column \"{name}\" of relation \"{relation}\" does not exist");
         PgError { position, ..PgError::new(SqlState::UNDEFINED_COLUMN, message) }
+    })
+}
+
+/// `RETAIN HISTORY FOR interval` in milliseconds, taken out of `options`; 0 where it is not said.
+///
+/// Errors: `22007` for no interval, `22023` for a negative one.
+fn retain_history(options: &mut Options) -> Result<u64, PgError> {
+    let said = ["retain_history", "retain_history_for"].iter().find_map(|name| options.remove(*name));
+    let Some(interval) = said else { return Ok(0) };
+    let interval = parse_interval(&interval, -1)?;
+    let milliseconds = (interval.months as i64 * 30 + interval.days as i64) * 86_400_000 + interval.micros / 1000;
+    u64::try_from(milliseconds).map_err(|_| {
+        PgError::new(SqlState::INVALID_PARAMETER_VALUE, "RETAIN HISTORY needs a length of time that is not negative")
     })
 }
 

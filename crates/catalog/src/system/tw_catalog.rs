@@ -91,7 +91,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
                     Value::Oid(source.object.0),
                     name(snapshot, source.object),
                     text(&source.part),
-                    Value::Int(source.position as i64),
+                    source.position.map_or(Value::Null, |position| Value::Int(position as i64)),
                     source.watermark.as_deref().map_or(Value::Null, text),
                 ]
             };

@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Append { relation: ObjectId, rows: Rows, time: Timestamp },
     /// No more updates at or before `closed` will come.
     Advance { closed: Timestamp },
+    /// From `time` on the watermark of a source is this.
+    Watermark { relation: ObjectId, watermark: i64, time: Timestamp },
     /// A new dataflow, rendered as of the time just closed. `backfilled` sources have a history that comes by itself.
     Install { plan: Arc<DataflowPlan>, as_of: Timestamp, backfilled: Vec<ObjectId>, progress: Arc<Progress> },
     /// The dataflow is gone.

@@ -103,6 +103,8 @@ pub(crate) struct Timeline {
 pub(crate) struct RelationState {
     /// How far it has been read.
     pub(crate) positions: Positions,
+    /// How far its event time has come, as the dataflows were told.
+    watermark: Option<i64>,
     /// Dataflows that read it directly.
     readers: usize,
     /// The columns that they read.
@@ -417,6 +419,19 @@ impl Shared {
         timeline.open_rows += volume;
     }
 
+    /// See [`super::Runtime::advance_watermark`].
+    pub(crate) fn advance_watermark(&self, timeline: &mut Timeline, relation: ObjectId, watermark: i64) {
+        let state = timeline.relation(relation);
+        if state.watermark.is_some_and(|last| last >= watermark) {
+            return;
+        }
+        state.watermark = Some(watermark);
+        let time = timeline.open_time();
+        // It counts as a row, so that its time will be closed.
+        timeline.open_rows += 1;
+        self.broadcast(timeline, || Command::Watermark { relation, watermark, time });
+    }
+
     /// Queues what waits of a relation, as one batch.
     fn send_small(&self, timeline: &mut Timeline, relation: ObjectId) {
         let state = timeline.relation(relation);
@@ -483,7 +498,7 @@ impl Shared {
     }
 
     /// See [`super::Runtime::write`].
-    pub(crate) fn write(&self, writes: Vec<(ObjectId, Rows)>) -> Timestamp {
+    pub(crate) fn write(&self, writes: Vec<(ObjectId, Rows)>, watermarks: &[(ObjectId, i64)]) -> Timestamp {
         let mut timeline = self.timeline.lock();
         while timeline.in_flight_rows() >= WRITTEN_ROWS && !self.has_failed() && !timeline.shut_down {
             self.wait_progress(&mut timeline, Duration::from_millis(20));
@@ -491,6 +506,9 @@ impl Shared {
         let time = timeline.open_time();
         for (relation, rows) in writes {
             self.append(&mut timeline, relation, rows);
+        }
+        for (relation, watermark) in watermarks {
+            self.advance_watermark(&mut timeline, *relation, *watermark);
         }
         timeline.open_is_written = true;
         // Wanted before the frontiers are looked at; a worker moves its frontier before it looks whether it is wanted.

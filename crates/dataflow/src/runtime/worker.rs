@@ -41,6 +41,7 @@ use crate::arrange::{ArrangementHandle, Spine, Trace};
 use crate::errors::ErrorUpdates;
 use crate::render::{self, Clock};
 use crate::updates::Updates;
+use crate::watermark::WatermarkCourse;
 
 /// Rows taken from the queue before the dataflows get to work on them.
 const DRAIN_ROWS: usize = 128 * 1024;
@@ -103,6 +104,8 @@ struct Worker<'a> {
     closed: Timestamp,
     /// Live inputs, by relation and by the dataflow that reads it.
     inputs: HashMap<ObjectId, Vec<(ObjectId, Input)>>,
+    /// How far the sources' event time has come.
+    watermarks: HashMap<ObjectId, WatermarkCourse>,
     /// Inputs of histories, by dataflow and relation.
     backfills: HashMap<(ObjectId, ObjectId), Input>,
     dataflows: BTreeMap<ObjectId, Dataflow>,
@@ -151,6 +154,7 @@ impl<'a> Worker<'a> {
             receiver,
             closed: 0,
             inputs: HashMap::new(),
+            watermarks: HashMap::new(),
             backfills: HashMap::new(),
             dataflows: BTreeMap::new(),
             peeks: Vec::new(),
@@ -208,6 +212,9 @@ impl<'a> Worker<'a> {
         match command {
             Command::Append { relation, rows, time } => return self.append(relation, rows, time),
             Command::Advance { closed } => self.advance(closed),
+            Command::Watermark { relation, watermark, time } => {
+                self.watermarks.entry(relation).or_default().advance(watermark, time);
+            }
             Command::Install { plan, as_of, backfilled, progress } => self.install(plan, as_of, &backfilled, progress),
             Command::Uninstall { id } => self.uninstall(id),
             Command::BackfillAppend { dataflow, relation, rows, epoch } => {
@@ -272,6 +279,11 @@ impl<'a> Worker<'a> {
             }
         }
         let index = self.timely.next_dataflow_index();
+        let watermarks = plan.awaited_sources().map(|source| {
+            let course = self.watermarks.entry(source).or_default();
+            (source, course.follow(as_of))
+        });
+        let watermarks = watermarks.collect();
         let (inputs, backfills, rendered) = self.timely.dataflow_named(&plan.name, |scope| {
             let mut inputs: Vec<(ObjectId, Input)> = Vec::new();
             let mut backfills: Vec<(ObjectId, Input)> = Vec::new();
@@ -289,7 +301,7 @@ impl<'a> Worker<'a> {
                 }
                 sources.insert(relation, rows);
             }
-            let clock = Clock { as_of, agenda: Arc::clone(&self.shared.agenda) };
+            let clock = Clock { as_of, agenda: Arc::clone(&self.shared.agenda), watermarks };
             let rendered = render::render(&plan, scope, sources, &mut imports, &clock).map(|rendered| {
                 let errors = Rc::new(RefCell::new(Vec::new()));
                 let errors_probe = ProbeHandle::new();

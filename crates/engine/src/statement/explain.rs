@@ -30,15 +30,15 @@ pub(super) async fn run(
     let text = match explained {
         Explained::Object(id) => running(session, catalog, *id)?,
         Explained::Statement(statement) => match &**statement {
-            BoundStatement::Query(query) | BoundStatement::CreateView { query, .. } => {
-                of_query(session, catalog, query)?
+            BoundStatement::CreateView { query, options, .. } => of_query(session, catalog, query, *options)?,
+            BoundStatement::Query(query) | BoundStatement::Subscribe { query, .. } => {
+                of_query(session, catalog, query, ViewOptions::default())?
             }
-            BoundStatement::Subscribe { query, .. } => of_query(session, catalog, query)?,
             BoundStatement::Insert { rows, .. }
             | BoundStatement::Update { rows, .. }
             | BoundStatement::Delete { rows, .. } => one_shot(&rows.plan)?,
             BoundStatement::Declare { statement, .. } => match &**statement {
-                BoundStatement::Query(query) => of_query(session, catalog, query)?,
+                BoundStatement::Query(query) => of_query(session, catalog, query, ViewOptions::default())?,
                 _ => return Err(PgError::unsupported("EXPLAIN of this statement")),
             },
             _ => return Err(PgError::unsupported("EXPLAIN of this statement")),
@@ -50,9 +50,9 @@ pub(super) async fn run(
     Ok(Response::Rows { schema, rows: stream_of(vec![batch]), tag: RowsTag::Explain })
 }
 
-fn of_query(session: &Session, catalog: &Catalog, query: &BoundQuery) -> Result<String, PgError> {
+fn of_query(session: &Session, catalog: &Catalog, query: &BoundQuery, options: ViewOptions) -> Result<String, PgError> {
     let id = session.shared.allocate_id();
-    match view_plans(&session.shared, catalog, id, "query", query, ViewOptions::default()) {
+    match view_plans(&session.shared, catalog, id, "query", query, options) {
         Ok(plans) => {
             let plans: Vec<DataflowPlan> = plans.into_iter().map(|(plan, _)| plan).collect();
             Ok(explain(session, catalog, &plans))

@@ -183,6 +183,7 @@ impl Interpreter {
             }
             Operator::Threshold { input } => outputs[*input].iter().filter(|(_, count)| *count > 0).cloned().collect(),
             Operator::TemporalFilter { condition, .. } => panic!("random plans read no clock: {condition}"),
+            Operator::WindowClose { .. } | Operator::Emitted { .. } => panic!("random plans have no watermark"),
             Operator::SingleRow { input, key } => {
                 check_unique(&outputs[*input], key);
                 outputs[*input].clone()

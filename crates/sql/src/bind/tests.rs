@@ -47,7 +47,13 @@ impl Database {
         for statement in include_str!("tests/setup.sql").lines().map(|line| line.trim_end_matches(';')) {
             if let Some(definition) = statement.strip_prefix("CREATE TABLE ") {
                 let (name, columns) = definition.split_once(" (").unwrap();
-                database.create(name, ObjectKind::Table { schema: table_schema(columns.trim_end_matches(')')) });
+                database.create(
+                    name,
+                    ObjectKind::Table {
+                        schema: table_schema(columns.trim_end_matches(')')),
+                        options: Default::default(),
+                    },
+                );
             } else if let Some(insert) = statement.strip_prefix("INSERT INTO ") {
                 let (name, values) = insert.split_once(' ').unwrap();
                 let object = Arc::clone(database.catalog.resolve(None, name).unwrap());

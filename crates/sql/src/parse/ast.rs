@@ -17,7 +17,7 @@ pub enum Ast {
     Insert(Box<ast::Insert>),
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),
-    CreateTable(Box<ast::CreateTable>),
+    CreateTable(CreateTable),
     CreateSource(CreateSource),
     CreateConnection(CreateConnection),
     CreateView(CreateView),
@@ -103,6 +103,16 @@ pub struct CreateConnection {
     pub(crate) options: Options,
 }
 
+/// CREATE TABLE.
+#[derive(Clone, Debug)]
+pub struct CreateTable {
+    /// All of it but what follows.
+    pub(crate) table: Box<ast::CreateTable>,
+    pub(crate) append_only: bool,
+    /// WITH (..).
+    pub(crate) options: Options,
+}
+
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
 #[derive(Clone, Debug)]
 pub struct CreateView {
@@ -114,6 +124,8 @@ pub struct CreateView {
     pub(crate) options: Options,
     pub(crate) query: Box<ast::Query>,
     pub(crate) query_text: String,
+    /// Whether `EMIT ON WINDOW CLOSE` follows the query.
+    pub(crate) emit_on_window_close: bool,
 }
 
 /// What DROP and SHOW name.

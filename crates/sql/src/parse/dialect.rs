@@ -9,6 +9,8 @@ use sqlparser::dialect::{Dialect, PostgreSqlDialect, Precedence};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 
+use super::is_word;
+
 const BASE: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// The dialect of every text we parse.
@@ -60,6 +62,15 @@ impl Dialect for TidewaterDialect {
 
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
         BASE.is_reserved_for_identifier(keyword)
+    }
+
+    /// The word of `FROM t EMIT ON WINDOW CLOSE` is no name of `t`. The parser has just read it.
+    fn is_table_alias(&self, keyword: &Keyword, parser: &mut Parser) -> bool {
+        let emits = is_word(&parser.get_current_token().token, "EMIT")
+            && is_word(&parser.peek_nth_token_ref(0).token, "ON")
+            && is_word(&parser.peek_nth_token_ref(1).token, "WINDOW")
+            && is_word(&parser.peek_nth_token_ref(2).token, "CLOSE");
+        !emits && BASE.is_table_alias(keyword, parser)
     }
 
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {

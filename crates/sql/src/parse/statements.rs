@@ -6,8 +6,9 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::{
-    Ast, CopyIn, CopyOut, CopySource, CreateView, Declare, DiscardTarget, Drop, Execute, Explain, Fetch, Kind, Name,
-    Options, Prepare, Set, Show, StatementParser, Subscribe, SubscribeTarget, TransactionModes,
+    Ast, CopyIn, CopyOut, CopySource, CreateTable, CreateView, DIALECT, Declare, DiscardTarget, Drop, Execute, Explain,
+    Fetch, Kind, Name, Options, Prepare, Set, Show, StatementParser, Subscribe, SubscribeTarget, TransactionModes,
+    parser_of,
 };
 
 /// Statements of PostgreSQL that we do not have, by their first word.
@@ -172,9 +173,11 @@ impl StatementParser<'_> {
         if !or_replace && self.accept(&["CREATE", "CONNECTION"]) {
             return self.create_connection();
         }
-        if self.is_word(at, "TABLE") || self.is_word(at, "INDEX") || self.is_words_at(at, &["UNIQUE", "INDEX"]) {
+        if self.is_word(at, "TABLE") {
+            return self.create_table();
+        }
+        if self.is_word(at, "INDEX") || self.is_words_at(at, &["UNIQUE", "INDEX"]) {
             return match self.sql(Parser::parse_statement)? {
-                ast::Statement::CreateTable(table) => Ok(Ast::CreateTable(Box::new(table))),
                 ast::Statement::CreateIndex(index) => Ok(Ast::CreateIndex(Box::new(index))),
                 other => Err(PgError::unsupported(format!("the statement {other}"))),
             };
@@ -190,11 +193,46 @@ impl StatementParser<'_> {
         Err(self.syntax_error())
     }
 
+    /// `CREATE TABLE t (..) [APPEND ONLY] [WITH (..)]`: sqlparser reads as far as the column list, if something of ours follows.
+    fn create_table(&mut self) -> Result<Ast, PgError> {
+        let length = self.length_of_columns();
+        let is_ours = self.is_words_at(length, &["APPEND", "ONLY"]) || self.is_word(length, "WITH");
+        let statement = match is_ours && length > 0 {
+            false => self.sql(Parser::parse_statement)?,
+            true => {
+                let head = (0..length).map(|index| self.parser.peek_nth_token_ref(index).clone()).collect();
+                (0..length).for_each(|_| self.parser.advance_token());
+                parser_of(&DIALECT, head).parse_statement().map_err(|error| self.translate(error))?
+            }
+        };
+        let ast::Statement::CreateTable(table) = statement else {
+            return Err(PgError::unsupported(format!("the statement {statement}")));
+        };
+        let append_only = self.accept(&["APPEND", "ONLY"]);
+        let options = if self.accept(&["WITH"]) { self.options()? } else { Options::new() };
+        Ok(Ast::CreateTable(CreateTable { table: Box::new(table), append_only, options }))
+    }
+
+    /// The tokens from here to the end of the first list in parentheses; 0 where there is none.
+    fn length_of_columns(&self) -> usize {
+        let mut depth = 0;
+        for index in 0.. {
+            match self.parser.peek_nth_token_ref(index).token {
+                Token::LParen => depth += 1,
+                Token::RParen if depth == 1 => return index + 1,
+                Token::RParen => depth -= 1,
+                Token::EOF | Token::SemiColon => return 0,
+                _ => {}
+            }
+        }
+        0
+    }
+
     fn is_words_at(&self, at: usize, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(index, word)| self.is_word(at + index, word))
     }
 
-    /// After `CREATE [OR REPLACE] [MATERIALIZED] VIEW`. The query's text is the rest of the statement.
+    /// After `CREATE [OR REPLACE] [MATERIALIZED] VIEW`. The query's text is the rest of the statement, but for EMIT.
     fn create_view(&mut self, or_replace: bool, materialized: bool) -> Result<Ast, PgError> {
         let if_not_exists = self.if_not_exists();
         let name = self.name()?;
@@ -210,7 +248,13 @@ impl StatementParser<'_> {
         if self.is_word(0, "WITH") {
             return Err(PgError::unsupported(self.text_from(self.peek().span.start.column as usize)));
         }
-        let query_text = self.text_from(start).to_string();
+        let rest = self.text_from(start);
+        let end = self.peek().span.start.column as usize;
+        let emit_on_window_close = self.accept(&["EMIT", "ON", "WINDOW", "CLOSE"]);
+        let query_text = match emit_on_window_close {
+            true => rest.chars().take(end.saturating_sub(start)).collect::<String>().trim_end().to_string(),
+            false => rest.to_string(),
+        };
         Ok(Ast::CreateView(CreateView {
             name,
             or_replace,
@@ -220,6 +264,7 @@ impl StatementParser<'_> {
             options,
             query,
             query_text,
+            emit_on_window_close,
         }))
     }
 

@@ -1,24 +1,26 @@
-//! CREATE TABLE: columns, NOT NULL, DEFAULT and one PRIMARY KEY.
+//! CREATE TABLE: columns, NOT NULL, DEFAULT and one PRIMARY KEY; APPEND ONLY, a watermark and RETAIN HISTORY.
 //!
 //! A column's DEFAULT is not part of the relation's schema: INSERT reads it from the statement's text, which the catalog
 //! keeps with the table.
 
 use catalog::Object;
-use repr::{ColumnSchema, PgError, RelationSchema, SqlState, SqlType};
+use repr::{ColumnSchema, LateRows, PgError, RelationSchema, SqlState, SqlType, TableOptions, Watermark};
 use sqlparser::ast::{
     self, ColumnDef, ColumnOption, CreateTable, CreateTableOptions, Expr, IndexColumn, TableConstraint,
 };
 
-use super::{BoundStatement, check_distinct_columns, creation_schema};
+use super::{BoundStatement, check_distinct_columns, creation_schema, retain_history, watermark};
 use crate::bind::{BindContext, bind_expr_over};
 use crate::cast::{CastContext, cast, type_from_ast};
 use crate::parse::watermark::declaration;
-use crate::parse::{Ast, fold, object_name, parse, position_of};
+use crate::parse::{self, Ast, fold, object_name, parse, position_of};
 
-pub(super) fn bind(table: &CreateTable, context: &BindContext) -> Result<BoundStatement, PgError> {
+pub(super) fn bind(create: &parse::CreateTable, context: &BindContext) -> Result<BoundStatement, PgError> {
+    let table = &*create.table;
     refuse_clauses(table)?;
     let name = object_name(&table.name)?;
-    let columns = columns_schema(&name.name, &table.columns, &table.constraints)?;
+    let columns = columns_schema(&name.name, &table.columns, &plain_constraints(table))?;
+    let options = options(create, &columns.columns, context)?;
     for (index, default) in &columns.defaults {
         let column = &columns.columns[*index];
         bind_default(default, column, context)?;
@@ -27,8 +29,37 @@ pub(super) fn bind(table: &CreateTable, context: &BindContext) -> Result<BoundSt
         schema_name: creation_schema(&name)?,
         name: name.name,
         schema: RelationSchema { columns: columns.columns, primary_key: columns.primary_key },
+        options,
         if_not_exists: table.if_not_exists,
     })
+}
+
+/// Its constraints without the watermark, which is among them.
+fn plain_constraints(table: &CreateTable) -> Vec<TableConstraint> {
+    table.constraints.iter().filter(|constraint| declaration(constraint).is_none()).cloned().collect()
+}
+
+/// What stands behind the column list. Errors: 0A000 for an option there is not, and for a watermark where rows may change;
+/// those of the watermark.
+fn options(
+    create: &parse::CreateTable,
+    columns: &[ColumnSchema],
+    context: &BindContext,
+) -> Result<TableOptions, PgError> {
+    let mut said = create.options.clone();
+    let retain_history_ms = retain_history(&mut said)?;
+    let watermark = watermark::bind(columns, &create.table.constraints, &mut said, context)?;
+    if let Some(option) = said.keys().next() {
+        return Err(PgError::unsupported(format!("storage parameter \"{option}\"")));
+    }
+    match watermark {
+        Some(_) if !create.append_only => Err(PgError::unsupported("WATERMARK on a table whose rows may change")
+            .with_hint("Write APPEND ONLY behind the column list.")),
+        Some(Watermark { late_rows: LateRows::Only, .. }) => {
+            Err(PgError::unsupported("LATE ROWS = only on a table").with_hint("LATE ROWS = drop leaves them out."))
+        }
+        _ => Ok(TableOptions { append_only: create.append_only, watermark, retain_history_ms }),
+    }
 }
 
 /// What a column list says.
@@ -78,9 +109,6 @@ pub(super) fn columns_schema(
             }
             TableConstraint::Unique(_) => return Err(PgError::unsupported("UNIQUE")),
             TableConstraint::ForeignKey(_) => return Err(PgError::unsupported("FOREIGN KEY")),
-            watermark if declaration(watermark).is_some() => {
-                return Err(PgError::unsupported("WATERMARK on a table").with_hint("A source can have one."));
-            }
             TableConstraint::Check(_) => return Err(PgError::unsupported("CHECK")),
             other => return Err(PgError::unsupported(format!("table constraint {other}"))),
         }
@@ -130,7 +158,8 @@ pub(super) fn defaults(table: &Object) -> Result<Vec<(usize, Expr)>, PgError> {
     let Some(Ast::CreateTable(create)) = statements.first().map(|statement| &statement.ast) else {
         return Ok(Vec::new());
     };
-    columns_schema(&table.name, &create.columns, &create.constraints).map(|schema| schema.defaults)
+    let create = &create.table;
+    columns_schema(&table.name, &create.columns, &plain_constraints(create)).map(|schema| schema.defaults)
 }
 
 fn bind_default(default: &ast::Expr, column: &ColumnSchema, context: &BindContext) -> Result<(), PgError> {

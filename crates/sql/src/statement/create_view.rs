@@ -1,9 +1,8 @@
 //! `CREATE [MATERIALIZED] VIEW`: the query, under the column names the view gives them.
 
-use repr::text::interval::parse_interval;
 use repr::{OnError, PgError, SqlState, ViewOptions};
 
-use super::{BoundStatement, check_distinct_columns, creation_schema, invalid_option};
+use super::{BoundStatement, check_distinct_columns, creation_schema, invalid_option, retain_history};
 use crate::bind::{BindContext, bind_query};
 use crate::parse::CreateView;
 
@@ -42,27 +41,23 @@ pub(super) fn bind(view: &CreateView, context: &BindContext) -> Result<BoundStat
 
 /// Errors: `22023` for a value that an option does not have, `0A000` for an option there is not.
 fn options(view: &CreateView) -> Result<ViewOptions, PgError> {
-    let mut options = ViewOptions::default();
-    for (name, value) in &view.options {
+    let mut options = ViewOptions { emit_on_window_close: view.emit_on_window_close, ..ViewOptions::default() };
+    if view.emit_on_window_close && !view.materialized {
+        return Err(PgError::unsupported("EMIT ON WINDOW CLOSE of a view that is not materialized")
+            .with_hint("A plain view keeps nothing that it could give later: use CREATE MATERIALIZED VIEW."));
+    }
+    let mut said = view.options.clone();
+    if view.materialized {
+        options.retain_history_ms = retain_history(&mut said)?;
+    }
+    for (name, value) in &said {
         match name.as_str() {
             "on_error" if view.materialized => {
                 options.on_error = OnError::parse(&value.to_lowercase())
                     .ok_or_else(|| invalid_option("ON ERROR", value, "quarantine, fail, null"))?;
             }
-            "retain_history" | "retain_history_for" if view.materialized => {
-                options.retain_history_ms = milliseconds(value)?;
-            }
             _ => return Err(PgError::unsupported(format!("view option \"{name}\""))),
         }
     }
     Ok(options)
-}
-
-/// A length of time in milliseconds. Errors: `22007` for no interval, `22023` for a negative one.
-fn milliseconds(interval: &str) -> Result<u64, PgError> {
-    let interval = parse_interval(interval, -1)?;
-    let milliseconds = (interval.months as i64 * 30 + interval.days as i64) * 86_400_000 + interval.micros / 1000;
-    u64::try_from(milliseconds).map_err(|_| {
-        PgError::new(SqlState::INVALID_PARAMETER_VALUE, "RETAIN HISTORY needs a length of time that is not negative")
-    })
 }

@@ -7,7 +7,7 @@ use repr::{PgError, SqlState};
 use sqlparser::ast::{Delete, Expr, FromTable, SelectItem, Value};
 
 use super::update::{column, select, target};
-use super::{BoundStatement, resolve_table, returning};
+use super::{BoundStatement, resolve_changeable_table, returning};
 use crate::bind::{BindContext, bind_query_for};
 
 pub(super) fn bind(delete: &Delete, context: &BindContext) -> Result<BoundStatement, PgError> {
@@ -21,7 +21,7 @@ pub(super) fn bind(delete: &Delete, context: &BindContext) -> Result<BoundStatem
         return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error in DELETE"));
     }
     let (name, relation) = target(table_with_joins)?;
-    let (table, schema) = resolve_table(&name, context)?;
+    let (table, schema) = resolve_changeable_table(&name, "DELETE", context)?;
     let selection = match &delete.using {
         None => delete.selection.clone(),
         Some(using) => {

@@ -13,7 +13,7 @@ use sqlparser::ast::{
 
 use super::create_table::defaults;
 use super::update::assignments;
-use super::{BoundStatement, check_distinct_columns, resolve_table, returning, target_column};
+use super::{BoundStatement, check_changeable, check_distinct_columns, resolve_table, returning, target_column};
 use crate::bind::{BindContext, BoundQuery, bind_expr_over, bind_query, bind_query_for};
 use crate::cast::{CastContext, cast};
 use crate::parse::{self, fold, object_name, parse_query, position};
@@ -58,10 +58,14 @@ pub(super) fn bind(insert: &Insert, context: &BindContext) -> Result<BoundStatem
         }
     };
     let relation = insert.table_alias.as_ref().map_or(table.name.clone(), |alias| fold(&alias.alias));
+    let on_conflict = on_conflict(insert, &relation, table.id, schema, context)?;
+    if let OnConflict::Update { .. } = on_conflict {
+        check_changeable(table, "ON CONFLICT DO UPDATE")?;
+    }
     Ok(BoundStatement::Insert {
         table: table.id,
         rows,
-        on_conflict: on_conflict(insert, &relation, table.id, schema, context)?,
+        on_conflict,
         returning: returning::bind(insert.returning.as_ref(), &relation, schema, context)?,
     })
 }

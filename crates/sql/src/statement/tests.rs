@@ -28,9 +28,9 @@ fn catalog() -> Catalog {
         BoundStatement::CreateTable { schema, .. } => schema,
         other => panic!("{other:?}"),
     };
-    add(0, "t", ObjectKind::Table { schema: schema.clone() }, TABLE);
+    add(0, "t", ObjectKind::Table { schema: schema.clone(), options: Default::default() }, TABLE);
     schema.primary_key = None;
-    add(1, "u", ObjectKind::Table { schema }, "");
+    add(1, "u", ObjectKind::Table { schema, options: Default::default() }, "");
     let columns = RelationSchema::new(vec![ColumnSchema::new("a", SqlType::Int8)]);
     add(2, "v", ObjectKind::View { schema: columns, query: "SELECT 1::bigint AS a".to_string() }, "");
     let options = Options::from([("broker".to_string(), "b:9".to_string())]);

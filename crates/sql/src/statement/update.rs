@@ -11,7 +11,7 @@ use sqlparser::ast::{
 
 use super::create_table::defaults;
 use super::insert::{Defaults, is_default};
-use super::{BoundStatement, check_distinct_columns, resolve_table, returning, target_column};
+use super::{BoundStatement, check_distinct_columns, resolve_changeable_table, returning, target_column};
 use crate::bind::{BindContext, bind_query_for};
 use crate::parse::{Name, fold, object_name, parse_query};
 
@@ -20,7 +20,7 @@ pub(super) fn bind(update: &Update, context: &BindContext) -> Result<BoundStatem
         return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error in UPDATE"));
     }
     let (name, relation) = target(&update.table)?;
-    let (table, schema) = resolve_table(&name, context)?;
+    let (table, schema) = resolve_changeable_table(&name, "UPDATE", context)?;
     let defaults = Defaults::of(defaults(table)?, schema);
     let assigned = assignments(&update.assignments, schema, &table.name, &defaults)?;
     let mut new: Vec<Expr> = (0..schema.columns.len()).map(|index| column(&relation, schema, index)).collect();
