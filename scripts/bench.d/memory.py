@@ -1,9 +1,12 @@
-"""What windows keep: the rows and bytes of each arrangement, and the server's memory, for views over a million rows.
+"""What windows and temporal filters keep: the rows and bytes of each arrangement, and the server's memory, for views over a million
+rows; for a temporal filter while ten times as many pass through it.
 
 A HOP puts a row into size / slide windows on its way and adds up by (key, window), so that what it keeps are groups. Each line also
 says what panes would keep, the windows of one slide from which the others could be put together.
 """
 import argparse
+import datetime
+import os
 import time
 
 from bench import Server
@@ -59,6 +62,52 @@ def keep(name, rows, limit_mib):
         server.stop()
 
 
+PASSING = "temporal filter, rows that pass"
+LIFE_S = 5
+
+
+def size_of_view(server):
+    """Rows and bytes of all arrangements."""
+    sums = server.sql("SELECT coalesce(sum(row_count), 0), coalesce(sum(size_bytes), 0) FROM tw_catalog.tw_arrangements")
+    return [int(value) for value in sums.strip().split("|")]
+
+
+def pass_through(rows):
+    """Lets rows of a followed file, which is all that keeps them, through a filter of some seconds; prints what the view had at most and
+    what is left once all have passed."""
+    server = Server(1)
+    try:
+        path = os.path.join(server.directory, "passing.csv")
+        open(path, "w").close()
+        server.sql(f"CREATE SOURCE s (id bigint, at timestamptz) FROM FILE (PATH '{path}', FOLLOW) FORMAT CSV")
+        server.sql(f"CREATE MATERIALIZED VIEW v AS SELECT id, at FROM s WHERE at > now() - INTERVAL '{LIFE_S} seconds'")
+        before_mib, cpu, start = server.peak_mib(), server.cpu(), time.time()
+        most, halfway_mib = [0, 0], 0
+        with open(path, "a") as out:
+            for first in range(0, rows, 25_000):
+                at = datetime.datetime.now(datetime.timezone.utc).isoformat()
+                out.write("".join(f"{row},{at}\n" for row in range(first, min(rows, first + 25_000))))
+                out.flush()
+                if first % 250_000 == 0:
+                    most = max(most, size_of_view(server))
+                if first <= rows // 2:
+                    halfway_mib = server.peak_mib()
+                # Some 200,000 rows a second, so that most have passed while others come.
+                time.sleep(max(0.0, start + (first + 25_000) / 200_000 - time.time()))
+        while server.source_rows("s") < rows or int(server.sql("SELECT count(*) FROM v")) > 0:
+            time.sleep(0.5)
+        seconds, used = time.time() - start, server.cpu() - cpu
+        # The last rows are let go when time passes and batches are merged.
+        time.sleep(2 * LIFE_S)
+        rest = size_of_view(server)
+        print(f"{PASSING:34} {rows:>11,} rows through {LIFE_S} s, {seconds:.1f} s, CPU {used:.1f} s, {before_mib} MiB before, "
+              f"{halfway_mib} MiB at the peak halfway, {server.peak_mib()} MiB at the end")
+        for when, (row_count, size_bytes) in [("at most", most), ("afterwards", rest)]:
+            print(f"    {when:29} {row_count:>12,} rows {size_bytes / 2**20:>10,.1f} MiB", flush=True)
+    finally:
+        server.stop()
+
+
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="parts of names; all unless said")
@@ -68,6 +117,8 @@ def main():
     for name in WORKS:
         if not options.only or any(part in name for part in options.only):
             keep(name, options.rows, options.limit_mib)
+    if not options.only or any(part in PASSING for part in options.only):
+        pass_through(10 * options.rows)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ OPERATORS = {
     "table": ("", ANYWHERE, True),
     "filter": ("SELECT id, v FROM t WHERE v > 0", ANYWHERE, True),
     "inner join": ("SELECT t.id, d.name FROM t JOIN d ON t.k = d.k", ANYWHERE, True),
+    "join of three": ("SELECT t.id, d.name, e.name AS other FROM t JOIN d ON t.k = d.k JOIN d AS e ON t.g = e.k", ANYWHERE, True),
     "left join": ("SELECT t.id, d.name FROM t LEFT JOIN d ON t.k = d.k AND d.k % 2 = 0", ANYWHERE, True),
     "semi join": ("SELECT t.id FROM t WHERE EXISTS (SELECT 1 FROM d WHERE d.k = t.k)", ANYWHERE, True),
     "count, sum": ("SELECT k, count(*) AS n, sum(v) AS s FROM t GROUP BY k", ANYWHERE, True),

@@ -47,6 +47,7 @@ pub(crate) async fn run(
         }
         BoundStatement::CreateTable { .. }
         | BoundStatement::CreateSource { .. }
+        | BoundStatement::CreateSources(_)
         | BoundStatement::CreateConnection { .. }
         | BoundStatement::CreateView { .. }
         | BoundStatement::CreateIndex { .. } => create::run(session, bound, text).await,

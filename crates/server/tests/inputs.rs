@@ -426,6 +426,7 @@ async fn rows_behind_the_watermark_are_left_out_for_every_reader() {
     run(&client, &format!("CREATE SOURCE punctual ({columns}) WITH (LATE ROWS = drop) {from}")).await;
     run(&client, &format!("CREATE SOURCE patient ({columns}) {from}")).await;
     run(&client, &format!("CREATE SOURCE tardy ({columns}) WITH (LATE ROWS = only) {from}")).await;
+    run(&client, &format!("CREATE SOURCE most ({columns}) WITH (LATE ROWS INTO the_rest) {from}")).await;
     run(&client, "CREATE MATERIALIZED VIEW kept AS SELECT n FROM punctual").await;
     run(&client, "CREATE MATERIALIZED VIEW everything AS SELECT n FROM patient").await;
     becomes(&client, "SELECT * FROM kept ORDER BY n", &["1", "2", "4", "5", "6"]).await;
@@ -440,15 +441,18 @@ async fn rows_behind_the_watermark_are_left_out_for_every_reader() {
         becomes(&client, &format!("SELECT n FROM {relation} ORDER BY n"), &punctual).await;
     }
     becomes(&client, "SELECT n FROM tardy ORDER BY n", &["3", "7", "9"]).await;
+    assert_eq!(rows(&client, "SELECT n FROM most ORDER BY n").await, punctual);
+    assert_eq!(rows(&client, "SELECT n FROM the_rest ORDER BY n").await, ["3", "7", "9"]);
     let told = "SELECT right(part, 5), watermark FROM tw_catalog.tw_sources WHERE object_name = 'punctual' ORDER BY 1";
     let watermarks = ["a.csv|2026-01-01 12:25:00", "b.csv|2026-01-01 10:55:00"];
     assert_eq!(rows(&client, told).await, watermarks);
     server.kill();
     let server = Server::start_in(data.path(), &[]);
     let client = server.connect().await;
-    for relation in ["punctual", "later", "kept"] {
+    for relation in ["punctual", "later", "kept", "most"] {
         becomes(&client, &format!("SELECT n FROM {relation} ORDER BY n"), &punctual).await;
     }
+    assert_eq!(rows(&client, "SELECT n FROM the_rest ORDER BY n").await, ["3", "7", "9"]);
     assert_eq!(rows(&client, told).await, watermarks);
 }
 

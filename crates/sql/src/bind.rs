@@ -29,6 +29,7 @@ pub(crate) mod select;
 pub(crate) mod set;
 pub(crate) mod subquery;
 pub(crate) mod table_function;
+mod temporal_join;
 pub(crate) mod window;
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ pub enum BoundStatement {
         options: TableOptions,
         if_not_exists: bool,
     },
+    /// A source and, under another name, its late rows: two statements and their texts.
+    CreateSources(Vec<(BoundStatement, String)>),
     CreateSource {
         schema_name: String,
         name: String,

@@ -239,6 +239,11 @@ impl Generator {
             .to_string();
         let excluded =
             self.random.pick(&["", "", " EXCLUDE CURRENT ROW", " EXCLUDE GROUP", " EXCLUDE TIES"]).to_string();
+        // Of a frame without the current row ties are the group. PostgreSQL's last_value takes that row to be there.
+        let excluded = match rows.ends_with("2 FOLLOWING") || rows.ends_with("1 PRECEDING") {
+            true => excluded.replace("TIES", "GROUP"),
+            false => excluded,
+        };
         let by_rows = format!("({numbering} ROWS BETWEEN {rows}{excluded})");
         match self.random.below(15) {
             0 => (format!("row_number() OVER ({numbering})"), Type::Bigint),

@@ -30,7 +30,6 @@ use super::expr::Clause;
 use super::from::Item;
 use super::scope::Env;
 use super::window::{Over, window, window_call};
-use crate::parse::asof::match_of;
 
 /// What an ASOF join is on.
 struct Condition {
@@ -41,18 +40,17 @@ struct Condition {
 }
 
 impl Binder<'_> {
-    /// Binds a join whose condition has equalities and one inequality, the latter perhaps in MATCH_CONDITION.
+    /// Binds a join whose condition has equalities and one inequality, the latter perhaps by itself.
     ///
     /// Errors: `0A000` for other conditions and for LATERAL, `42601` without an inequality.
     pub(super) fn asof_join(
         &self,
         left: Item,
         right: Item,
-        match_condition: &ast::Expr,
+        (join_type, nearest): (JoinType, Option<&ast::Expr>),
         constraint: &JoinConstraint,
         env: &Env,
     ) -> Result<Item, PgError> {
-        let (join_type, nearest) = match_of(match_condition);
         let scope = left.1.clone().join(right.1.clone())?;
         let condition_env = Env::Scope { scope: &scope, parent: env };
         let on = match constraint {

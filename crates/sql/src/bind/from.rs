@@ -19,8 +19,10 @@ use super::decorrelate::{has_outer, reads_only};
 use super::expr::Clause;
 use super::query::{Output, OutputColumn};
 use super::scope::{Env, Scope, ScopeColumn, ScopeRelation, VisibleColumn, fold};
+use super::temporal_join::{self, versioned};
 use crate::cast::{CastContext, cast, common_type};
 use crate::operators::{equality_keys, resolve_operator};
+use crate::parse::asof::match_of;
 use crate::typed::TypedExpr;
 
 /// A relation's columns, for plans. No filter is taken over by a scan, so that whoever supplies the rows need not know of
@@ -56,6 +58,10 @@ impl Binder<'_> {
                 return Err(PgError::unsupported("GLOBAL JOIN"));
             }
             let visible = before.clone().join(item.1.clone())?;
+            if versioned(&clause.relation).is_some() {
+                item = self.temporal_join(item, &clause.relation, &clause.join_operator, env)?;
+                continue;
+            }
             let next = self.bind_factor(&clause.relation, &visible, env)?;
             item = self.bind_join(item, next, &clause.join_operator, env)?;
         }
@@ -72,7 +78,7 @@ impl Binder<'_> {
                 return self.join_items(left, right, JoinType::Inner, Vec::new());
             }
             JoinOperator::AsOf { match_condition, constraint } => {
-                return self.asof_join(left, right, match_condition, constraint, env);
+                return self.asof_join(left, right, match_of(match_condition), constraint, env);
             }
             _ => return Err(PgError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \"JOIN\"")),
         };
@@ -267,7 +273,7 @@ impl Binder<'_> {
         }
     }
 
-    fn bind_factor(&self, factor: &TableFactor, before: &Scope, env: &Env) -> Result<Item, PgError> {
+    pub(super) fn bind_factor(&self, factor: &TableFactor, before: &Scope, env: &Env) -> Result<Item, PgError> {
         let lateral = Env::Scope { scope: before, parent: env };
         // A function's arguments are an expression of no relation: even the items before it are outside.
         let nothing = Scope::default();
@@ -287,7 +293,7 @@ impl Binder<'_> {
             } => {
                 let extra = !with_hints.is_empty() || !partitions.is_empty() || !index_hints.is_empty();
                 if let Some(version) = version {
-                    return Err(version_refused(version));
+                    return Err(temporal_join::refused(version));
                 }
                 if json_path.is_some() || extra {
                     return Err(PgError::unsupported(format!("this form of \"{name}\" in FROM")));
@@ -532,29 +538,5 @@ impl ScopeRelation {
     pub(crate) fn key_within(&self, columns: &[Expr]) -> bool {
         let Some(key) = &self.key else { return false };
         key.iter().all(|index| columns.contains(&self.columns[*index].typed.expr))
-    }
-}
-
-/// Why a relation cannot be read in a version of its own.
-///
-/// At a moment of event time it could be an ASOF join, if the relation said which column its versions go by. As of the
-/// moment a row is processed the answer depends on when rows came: no view of it could equal its query.
-fn version_refused(version: &ast::TableVersion) -> PgError {
-    let at = match version {
-        ast::TableVersion::ForSystemTimeAsOf(at) => at,
-        other => return PgError::unsupported(format!("{other} after a relation")),
-    };
-    let is_processing_time =
-        matches!(at, ast::Expr::Function(call) if call.name.to_string().eq_ignore_ascii_case("proctime"));
-    match is_processing_time {
-        true => PgError::unsupported("FOR SYSTEM_TIME AS OF PROCTIME()")
-            .with_detail("Its answer depends on when rows came, not on which rows there are.")
-            .with_hint("Write a plain JOIN, whose answer follows both of its sides."),
-        false => PgError::unsupported("FOR SYSTEM_TIME AS OF a moment")
-            .with_detail("No column is known that tells the versions of a relation.")
-            .with_hint(
-                "Name the column in an ASOF JOIN: l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts. To read all as it was, \
-                 end the query with AS OF and the moment.",
-            ),
     }
 }

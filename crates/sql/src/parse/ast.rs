@@ -92,6 +92,8 @@ pub struct CreateSource {
     pub(crate) options: Options,
     pub(crate) format: Option<String>,
     pub(crate) format_options: Options,
+    /// With `LATE ROWS INTO name`, the statements that make the source without its late rows and the one that is these.
+    pub(crate) late_into: Option<[String; 2]>,
 }
 
 /// CREATE CONNECTION.

@@ -4,6 +4,8 @@
 //! know: `WITH (connector = 'kafka', topic = 't') FORMAT PLAIN ENCODE JSON`. Options are only collected here; which ones a
 //! connector has is the connector's to say.
 
+use std::ops::Range;
+
 use repr::PgError;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -18,7 +20,7 @@ impl StatementParser<'_> {
     /// After CREATE SOURCE.
     pub(super) fn create_source(&mut self) -> Result<Ast, PgError> {
         let if_not_exists = self.if_not_exists();
-        let name = self.name()?;
+        let (name, name_at) = self.placed(Self::name)?;
         let (columns, constraints) = self.sql(Parser::parse_columns)?;
         let mut source = CreateSource {
             name,
@@ -31,9 +33,11 @@ impl StatementParser<'_> {
             options: Options::new(),
             format: None,
             format_options: Options::new(),
+            late_into: None,
         };
         // What stands right behind the columns is said of the rows, whatever they come from.
-        let said_of_rows = if self.accept(&["WITH"]) { Some(self.options()?) } else { None };
+        let mut into = None;
+        let said_of_rows = if self.accept(&["WITH"]) { Some(self.options_into(&mut into)?) } else { None };
         if self.accept(&["FROM"]) {
             self.source_from(&mut source)?;
             source.row_options = said_of_rows.unwrap_or_default();
@@ -43,7 +47,32 @@ impl StatementParser<'_> {
         if self.accept(&["FORMAT"]) {
             self.source_format(&mut source)?;
         }
+        source.late_into = into.map(|(late, into_at)| {
+            let punctual = self.replaced(&[(into_at.clone(), "= drop")]);
+            let tardy = self.replaced(&[(name_at, &late), (into_at, "= only")]);
+            [punctual, tardy]
+        });
         Ok(Ast::CreateSource(source))
+    }
+
+    /// What `parse` gives, and the characters of the statement that it read.
+    fn placed<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, PgError>) -> Result<(T, Range<usize>), PgError> {
+        let start = self.peek().span.start.column as usize;
+        let parsed = parse(self)?;
+        Ok((parsed, start..self.parser.get_current_token().span.end.column as usize))
+    }
+
+    /// The statement's text with other words in places of it, which come in order.
+    fn replaced(&self, places: &[(Range<usize>, &str)]) -> String {
+        let characters: Vec<char> = self.text.chars().collect();
+        let (mut text, mut from) = (String::new(), 0);
+        for (place, words) in places {
+            text.extend(&characters[from..place.start - 1]);
+            text.push_str(words);
+            from = place.end - 1;
+        }
+        text.extend(&characters[from..]);
+        text
     }
 
     fn source_from(&mut self, source: &mut CreateSource) -> Result<(), PgError> {
@@ -97,6 +126,16 @@ impl StatementParser<'_> {
 
     /// `(PATH 'x', FOLLOW, START OFFSET = 3, properties.acks = 'all')`. An option said twice is a syntax error.
     pub(super) fn options(&mut self) -> Result<Options, PgError> {
+        let mut into = None;
+        let options = self.options_into(&mut into)?;
+        match into {
+            None => Ok(options),
+            Some(_) => Err(PgError::unsupported("LATE ROWS INTO of anything but a source")),
+        }
+    }
+
+    /// The same for a source, where `LATE ROWS INTO name` may stand: the name as it was written, and the place of INTO and name.
+    fn options_into(&mut self, into: &mut Option<(String, Range<usize>)>) -> Result<Options, PgError> {
         let mut options = Options::new();
         self.expect_token(&Token::LParen)?;
         if self.accept_token(&Token::RParen) {
@@ -105,16 +144,20 @@ impl StatementParser<'_> {
         loop {
             let here = self.syntax_error();
             let name = self.option_name()?;
-            if name == "late_rows" && self.accept(&["INTO"]) {
-                return Err(PgError::unsupported("LATE ROWS INTO").with_hint(
-                    "Declare the same source once more, under another name and WITH (LATE ROWS = only): it is the late rows.",
-                ));
-            }
+            let (late, place) = self.placed(|parser| match name == "late_rows" && parser.accept(&["INTO"]) {
+                true => parser.placed(Self::name).map(Some),
+                false => Ok(None),
+            })?;
             self.accept_token(&Token::Eq);
             let value = match self.peek().token {
+                _ if late.is_some() => "drop".to_string(),
                 Token::Comma | Token::RParen => "true".to_string(),
                 _ => self.option_value()?,
             };
+            if let Some((_, at)) = late {
+                let name = self.text.chars().skip(at.start - 1).take(at.len()).collect();
+                *into = Some((name, place));
+            }
             if options.insert(name, value).is_some() {
                 return Err(PgError { message: "conflicting or redundant options".to_string(), ..here });
             }

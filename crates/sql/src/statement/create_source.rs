@@ -10,10 +10,19 @@ use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlState, SqlType};
 use super::create_table::columns_schema;
 use super::{BoundStatement, creation_schema, watermark};
 use crate::bind::BindContext;
-use crate::parse::CreateSource;
 use crate::parse::watermark::declaration;
+use crate::parse::{CreateSource, parse};
 
 pub(super) fn bind(source: &CreateSource, context: &BindContext) -> Result<BoundStatement, PgError> {
+    let Some(texts) = &source.late_into else { return bind_one(source, context) };
+    let one = |text: &String| {
+        let statement = parse(text)?.pop().ok_or_else(|| PgError::internal("a source without a statement"))?;
+        Ok((super::bind(&statement, context)?, text.clone()))
+    };
+    texts.iter().map(one).collect::<Result<_, PgError>>().map(BoundStatement::CreateSources)
+}
+
+fn bind_one(source: &CreateSource, context: &BindContext) -> Result<BoundStatement, PgError> {
     let mut options = source.options.clone();
     let connector = match &source.connector {
         Some(connector) => connector.clone(),
