@@ -102,6 +102,24 @@ impl Updates {
         self.ranks = Vec::new();
     }
 
+    /// The rows whose times satisfy a condition, and the others, hashes included.
+    pub(crate) fn split(self, holds: impl Fn(Timestamp) -> bool) -> (Updates, Updates) {
+        let all_or_none = match &self.times {
+            Lane::Constant(time, _) => Some(holds(*time)),
+            Lane::Values(_) => None,
+        };
+        let (held, others): (Vec<u32>, Vec<u32>) = match all_or_none {
+            Some(true) => return (self, Updates::default()),
+            Some(false) => return (Updates::default(), self),
+            None => (0..self.len() as u32).partition(|row| holds(self.times.get(*row as usize))),
+        };
+        match (held.is_empty(), others.is_empty()) {
+            (_, true) => (self, Updates::default()),
+            (true, false) => (Updates::default(), self),
+            (false, false) => (self.take(&UInt32Array::from(held)), self.take(&UInt32Array::from(others))),
+        }
+    }
+
     /// The rows at `indices`, in that order, hashes included.
     pub(crate) fn take(&self, indices: &UInt32Array) -> Updates {
         let numbers = |lane: &Vec<u64>| {

@@ -1,4 +1,4 @@
-//! Which of DataFusion's rules a physical plan goes through, and one of ours.
+//! Which of DataFusion's rules a physical plan goes through, and two of ours.
 //!
 //! Filters are not pushed down a second time, as they are in the logical plan already. DataFusion's physical rule knows columns
 //! by their names: over an outer join that leaves columns out, a condition on a column of one side became one on the other
@@ -6,7 +6,10 @@
 //!
 //! [`MissingSorts`] sorts where an operator's input is not known to be in the order it needs. DataFusion's own rule moves
 //! sorts down and leaves them out where rows are known to be in order, for instance of one constant value. On the way up again
-//! a join may forget what was known below it, and the check of the finished plan then refuses the query.
+//! a join may forget what was known below it, and the check of the finished plan then refuses the query. [`PaddedSides`] comes
+//! before all of them.
+
+mod padded_side;
 
 use std::sync::Arc;
 
@@ -20,12 +23,15 @@ use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-/// DataFusion's rules but those for filters, and [`MissingSorts`] after the one that puts sorts in.
+use padded_side::PaddedSides;
+
+/// DataFusion's rules but those for filters, [`PaddedSides`] before them and [`MissingSorts`] after the one that puts sorts in.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let after = rules.iter().position(|rule| rule.name() == "EnsureRequirements").map_or(0, |position| position + 1);
     rules.insert(after, Arc::new(MissingSorts));
+    rules.insert(0, Arc::new(PaddedSides));
     rules
 }
 

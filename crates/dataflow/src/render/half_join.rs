@@ -17,7 +17,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use arrow::array::UInt32Array;
 use differential_dataflow::trace::TraceReader;
 use differential_dataflow::trace::chunk::ChunkBatch;
 use repr::Timestamp;
@@ -41,11 +40,7 @@ const OUTPUT_CONTAINERS_MAX: usize = 32;
 
 /// The rows of `updates` that are later than `as_of`.
 pub(crate) fn changes(rows: Rows<'_>, as_of: Timestamp) -> Rows<'_> {
-    super::stateless(rows, "Changes", move |updates| {
-        let later = |row: &u32| updates.times.get(*row as usize) > as_of;
-        let indices: Vec<u32> = (0..updates.len() as u32).filter(later).collect();
-        if indices.len() == updates.len() { updates } else { updates.take(&UInt32Array::from(indices)) }
-    })
+    super::stateless(rows, "Changes", move |updates| updates.split(|time| time > as_of).0)
 }
 
 /// The rows of hashed `updates` with what `arranged` had at their times, and the stage that is still to run over them.
@@ -114,8 +109,8 @@ impl Lookups {
         let mut capabilities: Option<CapabilitySet<Timestamp>> = None;
         let mut first = Timestamp::MAX;
         for (capability, updates) in std::mem::take(&mut self.waiting) {
-            let (ready, rest) = split(updates, is_closed);
-            if let Some(ready) = ready {
+            let (ready, rest) = updates.split(is_closed);
+            if !ready.is_empty() {
                 first = ready.times.iter().fold(first, Timestamp::min);
                 match &mut capabilities {
                     Some(all) => capability.iter().for_each(|one| all.insert(one.clone())),
@@ -123,7 +118,7 @@ impl Lookups {
                 }
                 closed.push(ready);
             }
-            if let Some(rest) = rest {
+            if !rest.is_empty() {
                 self.waiting.push((capability, rest));
             }
         }
@@ -155,18 +150,5 @@ impl Lookups {
         let mut upper = Antichain::new();
         self.trace.read_upper(&mut upper);
         self.trace.set_physical_compaction(upper.borrow());
-    }
-}
-
-/// The rows of closed times, and the others.
-fn split(updates: Updates, is_closed: impl Fn(Timestamp) -> bool) -> (Option<Updates>, Option<Updates>) {
-    let (closed, open): (Vec<u32>, Vec<u32>) =
-        (0..updates.len() as u32).partition(|row| is_closed(updates.times.get(*row as usize)));
-    match (closed.is_empty(), open.is_empty()) {
-        (_, true) => (Some(updates), None),
-        (true, false) => (None, Some(updates)),
-        (false, false) => {
-            (Some(updates.take(&UInt32Array::from(closed))), Some(updates.take(&UInt32Array::from(open))))
-        }
     }
 }

@@ -20,7 +20,7 @@ use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
-use super::{Errors, Rows, stateless};
+use super::{Errors, Rows, containerwise, stateless};
 use crate::errors::{ErrorRow, ErrorUpdates};
 use crate::expression::{filter_column, filter_lane};
 use crate::updates::Updates;
@@ -45,7 +45,7 @@ impl Windows {
     /// Puts rows of times up to and including `time` into their windows. A row whose window was given before is an error.
     fn take_in(&mut self, time: Timestamp, errors: &mut ErrorUpdates) {
         for updates in std::mem::take(&mut self.coming) {
-            let (now, later) = split_at(updates, time);
+            let (now, later) = updates.split(|at| at <= time);
             if !now.is_empty() {
                 self.put(&now, errors);
             }
@@ -169,34 +169,10 @@ pub(crate) fn emitted(rows: Rows<'_>) -> Rows<'_> {
 
 /// The same of errors.
 pub(crate) fn emitted_errors(errors: Errors<'_>) -> Errors<'_> {
-    let mut builder = OperatorBuilder::new("EmittedErrors".to_owned(), errors.scope());
-    let mut input = builder.new_input(errors, Pipeline);
-    let (output, kept) = builder.new_output::<ErrorUpdates>();
-    let mut output = OutputBuilder::<_, NoopBuilder<ErrorUpdates>>::from(output);
-    builder.build(move |_| {
-        move |_| {
-            let mut output = output.activate();
-            input.for_each(|capability, container| {
-                let mut errors = std::mem::take(container);
-                errors.retain(|(_, _, diff)| *diff > 0);
-                if !errors.is_empty() {
-                    output.session_with_builder(&capability).give_container(&mut errors);
-                }
-            });
-        }
-    });
-    kept
-}
-
-/// The updates up to and including `time`, and those after it.
-fn split_at(updates: Updates, time: Timestamp) -> (Updates, Updates) {
-    let is_now = match &updates.times {
-        Lane::Constant(at, _) if *at <= time => return (updates, Updates::default()),
-        Lane::Constant(..) => return (Updates::default(), updates),
-        Lane::Values(times) => BooleanArray::from_iter(times.iter().map(|at| Some(*at <= time))),
-    };
-    let is_later = BooleanArray::new(!is_now.values(), None);
-    (only(&updates, &is_now), only(&updates, &is_later))
+    containerwise(errors, "EmittedErrors", |mut errors: ErrorUpdates| {
+        errors.retain(|(_, _, diff)| *diff > 0);
+        errors
+    })
 }
 
 fn only(updates: &Updates, kept: &BooleanArray) -> Updates {

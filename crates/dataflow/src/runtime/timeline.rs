@@ -167,7 +167,7 @@ impl DataflowState {
         }
         Err(PgError::new(SqlState("72000"), format!("\"{}\" keeps no history of time {as_of}", self.plan.name))
             .with_detail(format!("It can be read from time {since} on."))
-            .with_hint("CREATE MATERIALIZED VIEW .. WITH (RETAIN HISTORY FOR '1 hour') keeps more."))
+            .with_hint("WITH (RETAIN HISTORY FOR '1 hour') of a table or materialized view keeps more."))
     }
 }
 

@@ -180,13 +180,8 @@ impl Lowering<'_> {
         }
         let (left_schema, right_schema) = (self.graph.schema(left), self.graph.schema(right));
         for pair in &mut pairs {
-            let (left, right) = (type_of(&pair.left, &left_schema)?, type_of(&pair.right, &right_schema)?);
-            if left != right {
-                let coercer = BinaryTypeCoercer::new(&left, &Comparison::Eq, &right);
-                let (to, _) = coercer.get_input_types().map_err(internal)?;
-                pair.left = cast(pair.left.clone(), &left, &to);
-                pair.right = cast(pair.right.clone(), &right, &to);
-            }
+            let types = (type_of(&pair.left, &left_schema)?, type_of(&pair.right, &right_schema)?);
+            (pair.left, pair.right) = of_one_type(pair.left.clone(), pair.right.clone(), types)?;
         }
         self.in_export_order(left, right, &mut pairs);
         let left = self.side(left, left_types, pairs.iter().map(|pair| pair.left.clone()).collect(), left_own)?;
@@ -219,6 +214,20 @@ impl Lowering<'_> {
             *pairs = order.into_iter().map(|index| pairs[index].clone()).collect();
         }
     }
+}
+
+/// Two expressions of these types, to be compared with each other.
+pub(super) fn of_one_type(
+    left: Expr,
+    right: Expr,
+    (left_type, right_type): (DataType, DataType),
+) -> Result<(Expr, Expr), PgError> {
+    if left_type == right_type {
+        return Ok((left, right));
+    }
+    let coercer = BinaryTypeCoercer::new(&left_type, &Comparison::Eq, &right_type);
+    let (to, _) = coercer.get_input_types().map_err(internal)?;
+    Ok((cast(left, &left_type, &to), cast(right, &right_type, &to)))
 }
 
 /// The columns of `node` that its relation's own arrangement is keyed by, where `node` only picks columns of a

@@ -18,16 +18,15 @@
 use std::collections::{BTreeSet, HashSet};
 
 use datafusion::common::NullEquality;
-use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator as Comparison};
 use repr::PgError;
 
 use super::Lowering;
-use super::join::exported_columns;
+use super::join::{exported_columns, of_one_type};
 use crate::clock::reads_clock;
 use crate::dataflow_plan::{NodeId, Operator, column};
 use crate::expression::{
-    cast, conjuncts, internal, never_fails, position, positions, resolve, resolve_condition, substitute, type_of,
+    all_columns, conjuncts, never_fails, position, positions, resolve, resolve_condition, substitute, type_of,
 };
 use crate::graph::Graph;
 use crate::share::{self, Fingerprint, SharedArrangement};
@@ -282,13 +281,8 @@ impl Parts {
     fn coerced(&self, graph: &Graph, left: Expr, right: Expr) -> Result<(Expr, Expr), PgError> {
         let types = self.rows.iter().flat_map(|node| graph.types(*node));
         let schema = crate::dataflow_plan::positional_schema(types);
-        let (left_type, right_type) = (type_of(&left, &schema)?, type_of(&right, &schema)?);
-        if left_type == right_type {
-            return Ok((left, right));
-        }
-        let coercer = BinaryTypeCoercer::new(&left_type, &Comparison::Eq, &right_type);
-        let (to, _) = coercer.get_input_types().map_err(internal)?;
-        Ok((cast(left, &left_type, &to), cast(right, &right_type, &to)))
+        let types = (type_of(&left, &schema)?, type_of(&right, &schema)?);
+        of_one_type(left, right, types)
     }
 
     fn merge(&mut self, left: (usize, Expr), right: (usize, Expr)) {
@@ -548,7 +542,7 @@ impl MultiJoin {
             }
         }
         let width = offset + graph.width(self.relations[step.relation].rows);
-        Ok((key, filter, crate::expression::all_columns(width)))
+        Ok((key, filter, all_columns(width)))
     }
 
     /// `expr` over the rows of `joined`; None while a relation is missing.
