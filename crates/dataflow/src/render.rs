@@ -310,12 +310,12 @@ impl<'scope> Renderer<'_, 'scope> {
                 return Err(DataflowError::InvalidPlan(format!("node {id} is outside of any loop")));
             }
             Operator::Arrange { input, .. } => self.collection(*input)?,
-            Operator::Changes { input } => half_join::changes(self.collection(*input)?, self.as_of),
+            Operator::Changes { input } => half_join::changes(self.collection(*input)?, self.start()),
             Operator::HalfJoin { input, key, arranged, before, .. } => {
                 let function = join::JoinFunction::new(plan, id)?;
                 let updates = map::hash(self.collection(*input)?, key.clone());
                 let arranged = self.arranged(*arranged)?;
-                let (joined, function) = half_join::render(updates, arranged, function, *before, self.as_of);
+                let (joined, function) = half_join::render(updates, arranged, function, *before, self.start());
                 self.map(joined, function)
             }
             Operator::Join { left, right, null_equal, .. } => {
@@ -417,6 +417,15 @@ impl<'scope> Renderer<'_, 'scope> {
         };
         self.collections.insert(id, rows.clone());
         Ok(rows)
+    }
+
+    /// What counts as the start where operators on different workers have to agree on it: how far imports are compacted may
+    /// differ between them, but is never later than the first time that is read. The times of sources are the same everywhere.
+    fn start(&self) -> Timestamp {
+        match self.plan.imports().is_empty() {
+            true => self.as_of,
+            false => self.as_of.max(self.clock.as_of),
+        }
     }
 
     /// The rows of a node arranged by `key`.

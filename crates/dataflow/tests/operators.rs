@@ -156,7 +156,8 @@ fn run(
         for (index, plan) in plans.iter().enumerate() {
             if index > 0 {
                 advance(worker, &mut inputs, &feed, &relations, &mut now, &mut sent, install_at, &probe);
-                let since = Antichain::from_elem(install_at - 1);
+                // A worker that lags has compacted less.
+                let since = Antichain::from_elem((install_at - 1).saturating_sub(2 * worker.index() as Timestamp));
                 for trace in traces.values_mut() {
                     let trace: &mut dataflow::arrange::Trace = trace;
                     trace.set_logical_compaction(since.borrow());
@@ -164,6 +165,8 @@ fn run(
                 }
             }
             let last = index + 1 == plans.len();
+            let as_of = if index > 0 { install_at - 1 } else { 0 };
+            let clock = Clock { as_of, ..Clock::default() };
             let trace = worker.dataflow::<Timestamp, _, _>(|scope| {
                 let mut sources = HashMap::new();
                 for id in plan.sources() {
@@ -173,8 +176,7 @@ fn run(
                         inputs.push((id.0 as usize, input));
                     }
                 }
-                let rendered =
-                    render(plan, scope, sources, &mut traces, &Clock::default()).expect("a plan that renders");
+                let rendered = render(plan, scope, sources, &mut traces, &clock).expect("a plan that renders");
                 if last {
                     let (rows, errors) = (captured.clone(), captured.errors.clone());
                     flatten(rendered.batches, install_at.saturating_sub(1))

@@ -104,7 +104,7 @@ impl Lookups {
         }
         let mut upper = Antichain::new();
         self.trace.read_upper(&mut upper);
-        let is_closed = |time: Timestamp| !upper.less_equal(&time);
+        let is_closed = |time: Timestamp| !upper.less_equal(&time.max(self.as_of));
         let mut closed = Vec::new();
         let mut capabilities: Option<CapabilitySet<Timestamp>> = None;
         let mut first = Timestamp::MAX;
