@@ -193,7 +193,10 @@ impl<'a> Printing<'a> {
             }
             Operator::Emitted { .. } => "Emitted".to_string(),
             Operator::SingleRow { key, .. } => format!("SingleRow by {}", columns(key)),
-            Operator::Recursion { body, .. } => format!("Recursion of up to {} iterations", body.limit.count),
+            Operator::Recursion { body, .. } => match body.limit.returns {
+                true => format!("Recursion as of iteration {}", body.limit.count),
+                false => format!("Recursion of up to {} iterations", body.limit.count),
+            },
             Operator::LoopResult { result, .. } => format!("Result {} of the loop", result + 1),
             Operator::Entered { .. } => "Entered".to_string(),
             Operator::Variable { result } => match result {

@@ -232,7 +232,7 @@ fn check_body(body: &Graph) -> Result<(), PgError> {
         Some(node) => {
             let text = format!("{:?}", node.operator);
             let what = text.split([' ', '(']).next().unwrap_or_default();
-            Err(PgError::unsupported(format!("{what} in the recursive term of WITH RECURSIVE in a materialized view")))
+            Err(PgError::unsupported(format!("{what} over a recursive query's own rows in a materialized view")))
         }
     }
 }
