@@ -173,7 +173,10 @@ fn close(graph: &mut Graph, built: Built, source: ObjectId) -> Result<Built, PgE
     match built.moments.iter().position(|moment| *moment == Some(Moment::End)) {
         Some(window_end) if !built.is_closed => {
             let node = graph.add(Operator::WindowClose { input: built.node, window_end, source })?;
-            Ok(Built { node, is_closed: true, ..built })
+            // From here on rows come together by this window: another one's end, known now or later, says nothing of when.
+            let mut moments = vec![None; built.moments.len()];
+            moments[window_end] = Some(Moment::End);
+            Ok(Built { node, moments, is_closed: true })
         }
         _ => Ok(built),
     }
