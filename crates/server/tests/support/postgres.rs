@@ -47,6 +47,8 @@ impl Postgres {
         let child = command("postgres")
             .args(["-D", "data", "-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"])
             .args(["-k", "", "-c", "fsync=off", "-c", "timezone=UTC", "-c", "max_connections=20"])
+            // It compiles what it estimates to be dear, and random joins of tables without statistics all are: most of its time.
+            .args(["-c", "jit=off"])
             .spawn()
             .expect("postgres runs");
         let postgres = Postgres { child, port, _dir: dir };
