@@ -46,7 +46,7 @@ OPERATORS = {
     "moving sum": ("SELECT id, sum(v) OVER (PARTITION BY g ORDER BY v ROWS BETWEEN 9 PRECEDING AND CURRENT ROW) AS s FROM t",
                    ANYWHERE, True),
     "percentile_cont": ("SELECT k, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM t GROUP BY k", ANYWHERE, True),
-    "percentile_cont, ten groups": ("SELECT g, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM t GROUP BY g", ANYWHERE, False),
+    "percentile_cont, ten groups": ("SELECT g, percentile_cont(0.5) WITHIN GROUP (ORDER BY v) AS m FROM t GROUP BY g", ANYWHERE, True),
     "array_agg": ("SELECT k, array_agg(v ORDER BY v) AS vs FROM t GROUP BY k", ANYWHERE, True),
     "session window": ("SELECT g, window_start, count(*) AS n FROM SESSION(t, at, 100, g) GROUP BY g, window_start", ANYWHERE, True),
     "HOP of 10": ("SELECT g, window_start, count(*) AS n FROM HOP(t, at, 1000, 10000) GROUP BY g, window_start", ANYWHERE, True),
