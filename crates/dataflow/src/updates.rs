@@ -102,6 +102,15 @@ impl Updates {
         self.ranks = Vec::new();
     }
 
+    /// The same updates with diffs turned round.
+    pub(crate) fn negated(mut self) -> Updates {
+        self.diffs = match self.diffs {
+            Lane::Constant(diff, len) => Lane::Constant(-diff, len),
+            Lane::Values(diffs) => Lane::Values(diffs.into_iter().map(|diff| -diff).collect()),
+        };
+        self
+    }
+
     /// The rows whose times satisfy a condition, and the others, hashes included.
     pub(crate) fn split(self, holds: impl Fn(Timestamp) -> bool) -> (Updates, Updates) {
         let all_or_none = match &self.times {

@@ -4,9 +4,9 @@
 //! by their names: over an outer join that leaves columns out, a condition on a column of one side became one on the other
 //! side's column of the same name, a wrong answer.
 //!
-//! [`MissingSorts`] sorts where an operator's input is not known to be in the order it needs. DataFusion's own rule moves
+//! `MissingSorts` sorts where an operator's input is not known to be in the order it needs. DataFusion's own rule moves
 //! sorts down and leaves them out where rows are known to be in order, for instance of one constant value. On the way up again
-//! a join may forget what was known below it, and the check of the finished plan then refuses the query. [`PaddedSides`] comes
+//! a join may forget what was known below it, and the check of the finished plan then refuses the query. `PaddedSides` comes
 //! before all of them.
 
 mod padded_side;
@@ -23,29 +23,30 @@ use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
-use padded_side::PaddedSides;
-
-/// DataFusion's rules but those for filters, [`PaddedSides`] before them and [`MissingSorts`] after the one that puts sorts in.
+/// DataFusion's rules but those for filters, `PaddedSides` before them and `MissingSorts` after the one that puts sorts in.
 pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let mut rules = PhysicalOptimizer::new().rules;
     rules.retain(|rule| !rule.name().starts_with("FilterPushdown"));
     let after = rules.iter().position(|rule| rule.name() == "EnsureRequirements").map_or(0, |position| position + 1);
-    rules.insert(after, Arc::new(MissingSorts));
-    rules.insert(0, Arc::new(PaddedSides));
+    rules.insert(after, Arc::new(NodeRule { name: "MissingSorts", rewrite: sort_inputs }));
+    rules.insert(0, Arc::new(NodeRule { name: "PaddedSides", rewrite: padded_side::forget }));
     rules
 }
 
-/// See the module.
+/// A rule that rewrites a plan node by node, inputs first.
 #[derive(Debug)]
-struct MissingSorts;
+struct NodeRule {
+    name: &'static str,
+    rewrite: fn(Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>>,
+}
 
-impl PhysicalOptimizerRule for MissingSorts {
+impl PhysicalOptimizerRule for NodeRule {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(plan.transform_up(sort_inputs)?.data)
+        Ok(plan.transform_up(self.rewrite)?.data)
     }
 
     fn name(&self) -> &str {
-        "MissingSorts"
+        self.name
     }
 
     fn schema_check(&self) -> bool {

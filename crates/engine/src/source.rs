@@ -138,12 +138,12 @@ impl Readers {
                 let (row_count, byte_count) = (batch.row_count as u64, batch.byte_count as u64);
                 let late_rows = batch.late_rows as u64;
                 let diffs = Lane::Constant(1, batch.row_count);
-                let positions = batch.positions.clone();
+                let positions = (event_time.is_some() && *loaded.borrow()).then(|| batch.positions.clone());
                 if runtime.append(source, batch.columns, batch.row_count, diffs, Some(batch.positions)).is_none() {
                     return Taken::TooNarrow;
                 }
-                if *loaded.borrow() {
-                    advance(&positions);
+                if let Some(positions) = &positions {
+                    advance(positions);
                 }
                 counts.rows.fetch_add(row_count, Ordering::Relaxed);
                 counts.bytes.fetch_add(byte_count, Ordering::Relaxed);

@@ -1,9 +1,8 @@
 //! Stateless stages: filter and projection, selection of columns, negation, hashing for an arrangement.
 
-use repr::Lane;
-
 use super::{Errors, Rows, fallible, stateless};
 use crate::expression::RowFunction;
+use crate::updates::Updates;
 
 /// Filters and projects; rows that fail leave as errors.
 pub(crate) fn render<'scope>(rows: Rows<'scope>, function: RowFunction) -> (Rows<'scope>, Errors<'scope>) {
@@ -20,13 +19,7 @@ pub(crate) fn select(rows: Rows<'_>, columns: Vec<usize>) -> Rows<'_> {
 
 /// The same rows with diffs turned round.
 pub(crate) fn negate(rows: Rows<'_>) -> Rows<'_> {
-    stateless(rows, "Negate", |mut updates| {
-        updates.diffs = match updates.diffs {
-            Lane::Constant(diff, len) => Lane::Constant(-diff, len),
-            Lane::Values(diffs) => Lane::Values(diffs.into_iter().map(|diff| -diff).collect()),
-        };
-        updates
-    })
+    stateless(rows, "Negate", Updates::negated)
 }
 
 /// Fills the hash lanes for an arrangement by `key`.

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Int64Type};
 use repr::{Lane, PgError, SqlState, Timestamp};
@@ -22,7 +22,6 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 
 use super::{Errors, Rows, containerwise, stateless};
 use crate::errors::{ErrorRow, ErrorUpdates};
-use crate::expression::{filter_column, filter_lane};
 use crate::updates::Updates;
 use crate::watermark::Watermarks;
 
@@ -89,13 +88,10 @@ impl Windows {
         let mut given = Vec::new();
         while let Some(first) = self.open.first_entry().filter(|window| *window.key() <= watermark) {
             for updates in first.remove() {
-                let len = updates.len();
-                let gone = match &updates.diffs {
-                    Lane::Constant(diff, len) => Lane::Constant(-diff, *len),
-                    Lane::Values(diffs) => Lane::Values(diffs.iter().map(|diff| -diff).collect()),
-                };
-                given.push(Updates::new(updates.columns.clone(), Lane::Constant(time, len), updates.diffs));
-                given.push(Updates::new(updates.columns, Lane::Constant(time + 1, len), gone));
+                let at = |time| Lane::Constant(time, updates.len());
+                let (now, next) = (at(time), at(time + 1));
+                given.push(Updates { times: now, ..updates.clone() });
+                given.push(Updates { times: next, ..updates }.negated());
             }
         }
         given
@@ -158,12 +154,11 @@ pub(crate) fn render<'scope>(
 /// What came, though it went again.
 pub(crate) fn emitted(rows: Rows<'_>) -> Rows<'_> {
     stateless(rows, "Emitted", |updates| {
-        let kept = match &updates.diffs {
-            Lane::Constant(diff, _) if *diff > 0 => return updates,
-            Lane::Constant(..) => return Updates::default(),
-            Lane::Values(diffs) => BooleanArray::from_iter(diffs.iter().map(|diff| Some(*diff > 0))),
-        };
-        only(&updates, &kept)
+        if matches!(updates.diffs, Lane::Constant(diff, _) if diff > 0) {
+            return updates;
+        }
+        let kept = (0..updates.len() as u32).filter(|row| updates.diffs.get(*row as usize) > 0);
+        updates.take(&UInt32Array::from_iter_values(kept))
     })
 }
 
@@ -173,13 +168,6 @@ pub(crate) fn emitted_errors(errors: Errors<'_>) -> Errors<'_> {
         errors.retain(|(_, _, diff)| *diff > 0);
         errors
     })
-}
-
-fn only(updates: &Updates, kept: &BooleanArray) -> Updates {
-    let count = kept.true_count();
-    let columns = updates.columns.iter().map(|column| filter_column(column, kept)).collect();
-    let times = filter_lane(updates.times.clone(), kept, count);
-    Updates::new(columns, times, filter_lane(updates.diffs.clone(), kept, count))
 }
 
 /// Puts the last pieces together while they are small and the one before is no larger than twice the last: each row is copied

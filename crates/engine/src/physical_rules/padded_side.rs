@@ -2,40 +2,20 @@
 //!
 //! DataFusion keeps the constants of both sides. A column that is `5` in every row of a side (a filter, a literal, a window over
 //! everything) counts as constant above a left join too, so that an ORDER BY of it is left out, or a grouping by it reads its
-//! rows as if they were in order: a wrong answer. [`PaddedSides`] puts a [`PaddedSide`] below such a join, which gives the same
+//! rows as if they were in order: a wrong answer. [`forget`] puts a [`PaddedSide`] below such a join, which gives the same
 //! rows and knows nothing of them.
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::common::{JoinType, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::execution_plan::replace_children_if_necessary;
 use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, PiecewiseMergeJoinExec, SortMergeJoinExec};
 use datafusion::physical_plan::statistics::{ChildStats, StatisticsArgs};
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
-
-/// See the module.
-#[derive(Debug)]
-pub(super) struct PaddedSides;
-
-impl PhysicalOptimizerRule for PaddedSides {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(plan.transform_up(forget)?.data)
-    }
-
-    fn name(&self) -> &str {
-        "PaddedSides"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
 
 /// How a node joins its two inputs.
 fn join_type(plan: &dyn ExecutionPlan) -> Option<JoinType> {
@@ -50,7 +30,8 @@ fn join_type(plan: &dyn ExecutionPlan) -> Option<JoinType> {
     }
 }
 
-fn forget(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
+/// The rule: see the module.
+pub(super) fn forget(plan: Arc<dyn ExecutionPlan>) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
     let padded = match join_type(&*plan) {
         Some(JoinType::Left) => [false, true],
         Some(JoinType::Right) => [true, false],
