@@ -73,6 +73,17 @@ pub enum ObjectKind {
 }
 
 impl Object {
+    /// What a view is defined as, and how it gives its rows; None for anything else.
+    pub fn view_definition(&self) -> Option<String> {
+        match &self.kind {
+            ObjectKind::MaterializedView { query, options, .. } if options.emit_on_window_close => {
+                Some(format!("{query} EMIT ON WINDOW CLOSE"))
+            }
+            ObjectKind::View { query, .. } | ObjectKind::MaterializedView { query, .. } => Some(query.clone()),
+            _ => None,
+        }
+    }
+
     /// The columns, if it is a relation.
     pub fn relation_schema(&self) -> Option<&RelationSchema> {
         match &self.kind {

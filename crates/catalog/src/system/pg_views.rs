@@ -67,11 +67,7 @@ fn views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
 fn materialized_views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let mut rows = Vec::new();
     for object in snapshot.catalog.objects() {
-        if let ObjectKind::MaterializedView { query, options, .. } = &object.kind {
-            let definition = match options.emit_on_window_close {
-                true => format!("{query} EMIT ON WINDOW CLOSE"),
-                false => query.clone(),
-            };
+        if let ObjectKind::MaterializedView { .. } = &object.kind {
             let indexes = snapshot.catalog.dependents(object.id);
             let has_index = indexes.iter().any(|index| matches!(index.kind, ObjectKind::Index { .. }));
             rows.push(vec![
@@ -81,7 +77,7 @@ fn materialized_views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
                 Value::Null,
                 Value::Bool(has_index),
                 Value::Bool(true),
-                text(&definition),
+                object.view_definition().map_or(Value::Null, |definition| text(&definition)),
             ]);
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, UInt32Type};
 use catalog::system::{Snapshot, constraint_definition, index_definition, quote_identifier};
-use catalog::{Catalog, Object, ObjectKind};
+use catalog::{Catalog, Object};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
@@ -640,13 +640,8 @@ fn index_column(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, PgErr
 }
 
 fn view_definition(catalog: &Catalog, id: ObjectId) -> Option<String> {
-    match &catalog.get(id)?.kind {
-        ObjectKind::View { query, .. } | ObjectKind::MaterializedView { query, .. } => {
-            let query = query.trim().trim_end_matches(';');
-            Some(format!(" {query};"))
-        }
-        _ => None,
-    }
+    let definition = catalog.get(id)?.view_definition()?;
+    Some(format!(" {};", definition.trim().trim_end_matches(';')))
 }
 
 /// What `format_type` prints; `-` for no type, `???` for one we do not have, as PostgreSQL does.
