@@ -9,12 +9,14 @@ use repr::Timestamp;
 
 /// Watermarks that an operator has still to look at: from which time on, and which. In order.
 pub(crate) type WatermarkQueue = Rc<RefCell<VecDeque<(Timestamp, i64)>>>;
+/// The queues of all operators that are still there.
+type Followers = Rc<RefCell<Vec<Weak<RefCell<VecDeque<(Timestamp, i64)>>>>>>;
 
 /// A source's watermark on one worker, and who waits for it.
 #[derive(Default)]
 pub(crate) struct WatermarkCourse {
     latest: Option<i64>,
-    waiting: Rc<RefCell<Vec<Weak<RefCell<VecDeque<(Timestamp, i64)>>>>>>,
+    waiting: Followers,
 }
 
 /// The way to a source's watermark for the operators of one dataflow.
@@ -22,7 +24,7 @@ pub(crate) struct WatermarkCourse {
 pub struct Watermarks {
     /// What it was when the dataflow began.
     first: Option<(Timestamp, i64)>,
-    waiting: Rc<RefCell<Vec<Weak<RefCell<VecDeque<(Timestamp, i64)>>>>>>,
+    waiting: Followers,
 }
 
 impl WatermarkCourse {

@@ -151,6 +151,13 @@ impl Graph {
         self.nodes[node].keys.iter().any(|key| key.iter().all(|index| columns.contains(index)))
     }
 
+    /// The keys of `node` within its first `width` columns, which are found from `start` on elsewhere.
+    pub(crate) fn keys_placed(&self, node: NodeId, width: usize, start: usize) -> Vec<Vec<usize>> {
+        let keys = self.nodes[node].keys.iter();
+        let own = keys.filter(|key| key.iter().all(|index| *index < width));
+        own.map(|key| key.iter().map(|index| index + start).collect()).collect()
+    }
+
     /// Whether updates of `node` come before their time, as a temporal filter gives them and nothing above it holds back.
     pub(crate) fn reads_ahead(&self, node: NodeId) -> bool {
         match &self.nodes[node].operator {

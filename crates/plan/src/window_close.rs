@@ -98,15 +98,37 @@ fn rebuild(
 ) -> Result<Built, PgError> {
     let below: Vec<&Built> = node.operator.inputs().into_iter().map(|input| &built[input]).collect();
     let is_closed = below.iter().any(|input| input.is_closed);
-    let moments = match &node.operator {
-        Operator::Source { columns, .. } => {
-            let time = event_time(source, watermark)?;
-            columns.iter().map(|column| (*column == time).then_some(Moment::Time)).collect()
-        }
-        Operator::Import { .. } => {
-            let time = event_time(source, watermark)?;
-            (0..node.schema.fields().len()).map(|column| (column == time).then_some(Moment::Time)).collect()
-        }
+    let moments = match below.is_empty() {
+        true => moments_of_relation(node, || event_time(source, watermark))?,
+        false => moments_of(node, &below, is_closed)?,
+    };
+    let mut operator = node.operator.clone();
+    operator.inputs_mut().into_iter().for_each(|input| *input = built[*input].node);
+    let id = match below.is_empty() {
+        true => graph.leaf(node.clone()),
+        false => graph.add(operator)?,
+    };
+    node.keys.iter().for_each(|key| graph.declare_key(id, key.clone()));
+    Ok(Built { node: id, moments, is_closed })
+}
+
+/// What the columns of a relation are, by which of them its event time is.
+fn moments_of_relation(
+    node: &Node,
+    event_time: impl FnOnce() -> Result<usize, PgError>,
+) -> Result<Vec<Option<Moment>>, PgError> {
+    let columns = match &node.operator {
+        Operator::Source { columns, .. } => columns.clone(),
+        Operator::Import { .. } => (0..node.schema.fields().len()).collect(),
+        _ => return Err(refused("of this query").with_hint(FORM)),
+    };
+    let time = event_time()?;
+    Ok(columns.into_iter().map(|column| (column == time).then_some(Moment::Time)).collect())
+}
+
+/// What the columns of an operator over others are. Errors: `0A000` where it may put rows of several windows together.
+fn moments_of(node: &Node, below: &[&Built], is_closed: bool) -> Result<Vec<Option<Moment>>, PgError> {
+    Ok(match &node.operator {
         Operator::Map { columns, .. } => columns.iter().map(|expr| moment(expr, &below[0].moments)).collect(),
         Operator::Unnest { lists, .. } => {
             let mut moments = below[0].moments.clone();
@@ -149,23 +171,10 @@ fn rebuild(
             moments.resize(node.schema.fields().len(), None);
             moments
         }
-        other => {
-            let what = match other {
-                Operator::Join { .. } => "of a join",
-                Operator::TemporalFilter { .. } => "of a query that reads the clock",
-                _ => "of this query",
-            };
-            return Err(refused(what).with_hint(FORM));
-        }
-    };
-    let mut operator = node.operator.clone();
-    operator.inputs_mut().into_iter().for_each(|input| *input = built[*input].node);
-    let id = match below.is_empty() {
-        true => graph.leaf(node.clone()),
-        false => graph.add(operator)?,
-    };
-    node.keys.iter().for_each(|key| graph.declare_key(id, key.clone()));
-    Ok(Built { node: id, moments, is_closed })
+        Operator::Join { .. } => return Err(refused("of a join").with_hint(FORM)),
+        Operator::TemporalFilter { .. } => return Err(refused("of a query that reads the clock").with_hint(FORM)),
+        _ => return Err(refused("of this query").with_hint(FORM)),
+    })
 }
 
 /// Holds rows back where the end of their window is first known.

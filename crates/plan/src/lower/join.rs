@@ -338,8 +338,7 @@ impl Sides {
         let inner = self.inner(graph)?;
         let offset = if self.is_left(side) { 0 } else { self.left.width };
         // What tells one row from another: its key, or all of it.
-        let within = |key: &&Vec<usize>| key.iter().all(|index| *index < side.width);
-        let key = graph.nodes[side.rows].keys.iter().filter(within).min_by_key(|key| key.len()).cloned();
+        let key = graph.keys_placed(side.rows, side.width, 0).into_iter().min_by_key(Vec::len);
         let identity = key.unwrap_or_else(|| (0..side.width).collect());
         let found: Vec<usize> = identity.iter().map(|index| offset + index).collect();
         let found = graph.project(inner, &found)?;
@@ -417,12 +416,8 @@ impl Sides {
         (kept, kept_at): (&Side, usize),
         (other, other_at): (&Side, usize),
     ) {
-        let placed = |side: &Side, at: usize| -> Vec<Vec<usize>> {
-            let keys = graph.nodes[side.rows].keys.iter();
-            let keys = keys.filter(|key| key.iter().all(|index| *index < side.width));
-            keys.map(|key| key.iter().map(|index| index + at).collect()).collect()
-        };
-        let (kept_keys, other_keys) = (placed(kept, kept_at), placed(other, other_at));
+        let kept_keys = graph.keys_placed(kept.rows, kept.width, kept_at);
+        let other_keys = graph.keys_placed(other.rows, other.width, other_at);
         if self.meets_one(graph, kept) {
             kept_keys.iter().for_each(|key| graph.declare_key(node, key.clone()));
         }

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::NullEquality;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator as Comparison};
 use repr::PgError;
@@ -24,7 +25,7 @@ use repr::PgError;
 use super::Lowering;
 use super::join::{exported_columns, of_one_type};
 use crate::clock::reads_clock;
-use crate::dataflow_plan::{NodeId, Operator, column};
+use crate::dataflow_plan::{NodeId, Operator, column, positional_schema};
 use crate::expression::{
     all_columns, conjuncts, never_fails, position, positions, resolve, resolve_condition, substitute, type_of,
 };
@@ -98,7 +99,7 @@ impl Lowering<'_> {
         let Joins { relations, equalities, conditions, .. } = joins;
         let rows = relations.iter().map(|plan| self.plan(plan)).collect::<Result<Vec<_>, _>>()?;
         let mut parts = Parts::new(&self.graph, rows);
-        parts.sort(&self.graph, equalities, conditions)?;
+        parts.sort(equalities, conditions)?;
         let clock = std::mem::take(&mut parts.clock);
         let join = parts.build(&mut self.graph, self.arrangements)?;
         let linear = join.linear(&self.graph);
@@ -193,6 +194,8 @@ fn at(expr: Expr, columns: &[usize]) -> Result<Expr, PgError> {
 struct Parts {
     rows: Vec<NodeId>,
     starts: Vec<usize>,
+    /// All relations' columns side by side.
+    schema: SchemaRef,
     /// Of one relation alone, over its columns.
     own: Vec<Vec<Expr>>,
     /// Expressions that are equal, each over one relation's columns.
@@ -211,7 +214,8 @@ impl Parts {
         });
         let starts = std::iter::once(0).chain(ends).take(rows.len()).collect();
         let own = vec![Vec::new(); rows.len()];
-        Parts { rows, starts, own, classes: Vec::new(), conditions: Vec::new(), clock: Vec::new() }
+        let schema = positional_schema(rows.iter().flat_map(|node| graph.types(*node)));
+        Parts { rows, starts, schema, own, classes: Vec::new(), conditions: Vec::new(), clock: Vec::new() }
     }
 
     /// The relation that has the column at `index`.
@@ -231,16 +235,19 @@ impl Parts {
         Ok(Some((relation, substitute(expr.clone(), &|index| column(index - start))?)))
     }
 
-    fn sort(&mut self, graph: &Graph, equalities: Vec<(Expr, Expr)>, conditions: Vec<Expr>) -> Result<(), PgError> {
+    fn sort(&mut self, equalities: Vec<(Expr, Expr)>, conditions: Vec<Expr>) -> Result<(), PgError> {
         for (left, right) in equalities {
-            self.equate(graph, left, right, true)?;
+            // Keys of a join may still have different types, which a condition never has.
+            let types = (self.type_of(&left)?, self.type_of(&right)?);
+            let (left, right) = of_one_type(left, right, types)?;
+            self.equate(left, right)?;
         }
         for condition in conditions {
             match condition {
                 Expr::BinaryExpr(BinaryExpr { left, op: Comparison::Eq, right })
                     if !reads_clock(&left) && !reads_clock(&right) =>
                 {
-                    self.equate(graph, *left, *right, false)?
+                    self.equate(*left, *right)?
                 }
                 condition => self.restrict(condition)?,
             }
@@ -258,14 +265,11 @@ impl Parts {
         Ok(())
     }
 
-    /// `left = right`. Keys of a join may still have different types, which a condition never has.
-    fn equate(&mut self, graph: &Graph, left: Expr, right: Expr, coerce: bool) -> Result<(), PgError> {
-        let (left, right) = match coerce {
-            true => self.coerced(graph, left, right)?,
-            false => (left, right),
-        };
+    /// `left = right`: members of one class, if they are of two relations and one type.
+    fn equate(&mut self, left: Expr, right: Expr) -> Result<(), PgError> {
+        let is_of_one_type = self.type_of(&left)? == self.type_of(&right)?;
         match (self.local(&left)?, self.local(&right)?) {
-            (Some(left), Some(right)) if left.0 != right.0 && self.is_of_one_type(graph, &left, &right)? => {
+            (Some(left), Some(right)) if left.0 != right.0 && is_of_one_type => {
                 self.merge(left, right);
                 Ok(())
             }
@@ -273,16 +277,8 @@ impl Parts {
         }
     }
 
-    fn is_of_one_type(&self, graph: &Graph, left: &(usize, Expr), right: &(usize, Expr)) -> Result<bool, PgError> {
-        let type_of = |(relation, expr): &(usize, Expr)| type_of(expr, &graph.schema(self.rows[*relation]));
-        Ok(type_of(left)? == type_of(right)?)
-    }
-
-    fn coerced(&self, graph: &Graph, left: Expr, right: Expr) -> Result<(Expr, Expr), PgError> {
-        let types = self.rows.iter().flat_map(|node| graph.types(*node));
-        let schema = crate::dataflow_plan::positional_schema(types);
-        let types = (type_of(&left, &schema)?, type_of(&right, &schema)?);
-        of_one_type(left, right, types)
+    fn type_of(&self, expr: &Expr) -> Result<DataType, PgError> {
+        type_of(expr, &self.schema)
     }
 
     fn merge(&mut self, left: (usize, Expr), right: (usize, Expr)) {
@@ -484,12 +480,9 @@ impl MultiJoin {
 
     /// A relation that meets at most one row of each other keeps its keys; any keys of all together are one.
     fn declare_keys(&self, graph: &mut Graph, node: NodeId, paths: &[Vec<Step>]) {
-        let keys_of = |relation: &Relation| -> Vec<Vec<usize>> {
-            let keys = graph.nodes[relation.rows].keys.iter();
-            let own = keys.filter(|key| key.iter().all(|index| *index < relation.width));
-            own.map(|key| key.iter().map(|index| index + relation.start).collect()).collect()
-        };
-        let keys: Vec<Vec<Vec<usize>>> = self.relations.iter().map(keys_of).collect();
+        let relations = self.relations.iter();
+        let keys: Vec<Vec<Vec<usize>>> =
+            relations.map(|relation| graph.keys_placed(relation.rows, relation.width, relation.start)).collect();
         for (keys, path) in keys.iter().zip(paths) {
             if path.iter().all(|step| step.is_unique) {
                 keys.iter().for_each(|key| graph.declare_key(node, key.clone()));
