@@ -6,6 +6,7 @@
 
 mod empty;
 mod information_schema;
+mod pg_attrdef;
 mod pg_attribute;
 mod pg_class;
 mod pg_constraint;
@@ -13,6 +14,7 @@ mod pg_database;
 mod pg_index;
 mod pg_misc;
 mod pg_proc;
+mod pg_sequence;
 mod pg_type;
 mod pg_views;
 mod tw_catalog;
@@ -27,10 +29,9 @@ use arrow::datatypes::DataType;
 use repr::types::TYPES;
 use repr::{ColumnSchema, ObjectId, RelationSchema, SqlType};
 
-use crate::{Catalog, Object, ObjectKind};
+pub use pg_attrdef::class_of;
 
-pub use pg_constraint::constraint_definition;
-pub use pg_index::index_definition;
+use crate::{Catalog, Object, ObjectKind, SearchPath, SequenceAccess, TEMPORARY_SCHEMA_PREFIX};
 
 /// `pg_catalog`'s OID.
 pub const PG_CATALOG_OID: u32 = 11;
@@ -46,8 +47,8 @@ pub const OWNER_OID: u32 = 10;
 pub const OWNER_NAME: &str = "tidewater";
 /// The OID of the one database.
 pub const DATABASE_OID: u32 = 5;
-/// A table's primary key has this added to the table's id as its OID, both as an index and as a constraint.
-const PRIMARY_KEY_OFFSET: u32 = 0x4000_0000;
+/// The schema of a session's temporary objects has this added to the session's process id as its OID.
+const TEMPORARY_SCHEMA_OID: u32 = 0x4000_0000;
 
 /// One system relation.
 pub struct SystemRelation {
@@ -92,6 +93,10 @@ pub struct Snapshot {
     pub sources: Vec<SourceRow>,
     /// Names of the functions that may be called.
     pub functions: Vec<String>,
+    /// Where names without a schema are looked for.
+    pub search_path: SearchPath,
+    /// What `nextval` and its kin move; None where nothing may.
+    pub sequences: Option<Arc<dyn SequenceAccess>>,
 }
 
 /// One setting of the session.
@@ -198,6 +203,7 @@ pub(crate) enum Value {
 /// Every system relation, in the order of its OID.
 pub fn relations() -> impl Iterator<Item = &'static SystemRelation> {
     [
+        pg_attrdef::RELATIONS,
         pg_attribute::RELATIONS,
         pg_class::RELATIONS,
         pg_constraint::RELATIONS,
@@ -205,6 +211,7 @@ pub fn relations() -> impl Iterator<Item = &'static SystemRelation> {
         pg_index::RELATIONS,
         pg_misc::RELATIONS,
         pg_proc::RELATIONS,
+        pg_sequence::RELATIONS,
         pg_type::RELATIONS,
         pg_views::RELATIONS,
         information_schema::RELATIONS,
@@ -222,13 +229,9 @@ pub fn relation(id: ObjectId) -> Option<&'static SystemRelation> {
 
 /// The objects that every catalog starts with.
 pub fn objects() -> impl Iterator<Item = Object> {
-    relations().map(|relation| Object {
-        id: ObjectId(relation.oid),
-        schema: relation.schema.to_string(),
-        name: relation.name.to_string(),
-        kind: ObjectKind::SystemRelation { schema: relation.relation_schema() },
-        sql: String::new(),
-        depends_on: Vec::new(),
+    relations().map(|relation| {
+        let kind = ObjectKind::SystemRelation { schema: relation.relation_schema() };
+        Object::new(ObjectId(relation.oid), relation.schema, relation.name, kind)
     })
 }
 
@@ -333,26 +336,34 @@ pub(crate) fn text(value: impl Into<String>) -> Value {
 }
 
 /// The OID of a schema by name; `public`'s for one we do not know.
-pub(crate) fn schema_oid(name: &str) -> u32 {
-    schemas().into_iter().find(|(schema, _)| *schema == name).map_or(PUBLIC_OID, |(_, oid)| oid)
+pub(crate) fn schema_oid(catalog: &Catalog, name: &str) -> u32 {
+    let built_in = schemas().into_iter().find(|(schema, _)| *schema == name).map(|(_, oid)| oid);
+    let temporary = || name.strip_prefix(TEMPORARY_SCHEMA_PREFIX)?.parse::<u32>().ok();
+    built_in
+        .or_else(|| catalog.schema(name).map(|schema| schema.oid))
+        .or_else(|| temporary().map(|process_id| TEMPORARY_SCHEMA_OID + process_id))
+        .unwrap_or(PUBLIC_OID)
 }
 
-/// The OID of a table's primary key.
-pub fn primary_key_oid(table: ObjectId) -> u32 {
-    table.0 + PRIMARY_KEY_OFFSET
-}
-
-/// The table whose primary key has this OID.
-pub fn primary_key_table(oid: ObjectId) -> Option<ObjectId> {
-    (oid.0 >= PRIMARY_KEY_OFFSET).then(|| ObjectId(oid.0 - PRIMARY_KEY_OFFSET))
-}
-
-/// The tables with a primary key, and its columns.
-pub(crate) fn primary_keys(catalog: &Catalog) -> impl Iterator<Item = (&Arc<Object>, &RelationSchema, &Vec<usize>)> {
-    catalog.objects().filter_map(|object| match &object.kind {
-        ObjectKind::Table { schema, .. } => schema.primary_key.as_ref().map(|key| (object, schema, key)),
-        _ => None,
-    })
+/// A type as `format_type` prints it: `character varying(20)`, `numeric(10,2)[]`.
+pub fn format_type(sql_type: &SqlType, typmod: i32) -> String {
+    match sql_type {
+        SqlType::Array(element) => format!("{}[]", format_type(element, typmod)),
+        SqlType::Varchar | SqlType::Bpchar if typmod >= 4 => format!("{}({})", sql_type.sql_name(), typmod - 4),
+        SqlType::Numeric if typmod >= 4 => {
+            // The scale is signed, in eleven bits.
+            let packed = typmod - 4;
+            format!("numeric({},{})", (packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 0x400) - 0x400)
+        }
+        SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz if typmod >= 0 => {
+            let name = sql_type.sql_name();
+            match name.split_once(' ') {
+                Some((first, rest)) => format!("{first}({typmod}) {rest}"),
+                None => format!("{name}({typmod})"),
+            }
+        }
+        sql_type => sql_type.sql_name(),
+    }
 }
 
 /// A name as SQL text: quoted where it must be.
@@ -360,6 +371,11 @@ pub fn quote_identifier(name: &str) -> String {
     let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
+
+/// A text as a literal of SQL.
+pub fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 use arrow::compute::concat;
 use arrow::record_batch::RecordBatch;
+use catalog::Catalog;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -15,9 +16,11 @@ use datafusion::physical_expr::create_physical_expr;
 use repr::{PgError, RelationSchema, SqlState, Timestamp};
 use sql::functions::catalog::{attach, attach_expr};
 
+use crate::engine::Shared;
 use crate::errors::from_datafusion;
 use crate::read::{Evaluator, batch, positional, with_parameters};
 use crate::session::Session;
+use crate::system::Asker;
 
 /// The rows of a plan that is only projections over VALUES, with their number; None for any other plan.
 pub(crate) fn rows(
@@ -147,13 +150,25 @@ pub(crate) fn evaluate(
     columns: &[ArrayRef],
     row_count: usize,
 ) -> Result<Vec<ArrayRef>, PgError> {
+    evaluate_for(&session.shared, &session.asker(), &session.catalog(), exprs, schema, columns, row_count)
+}
+
+/// The same for a session that waits elsewhere.
+pub(crate) fn evaluate_for(
+    shared: &Shared,
+    asker: &Asker,
+    catalog: &Arc<Catalog>,
+    exprs: &[Expr],
+    schema: &RelationSchema,
+    columns: &[ArrayRef],
+    row_count: usize,
+) -> Result<Vec<ArrayRef>, PgError> {
     let arrow_schema = if schema.columns.is_empty() { positional(columns) } else { schema.arrow() };
     let rows = batch(&arrow_schema, columns.to_vec(), row_count)?;
     let schema = DFSchema::try_from(arrow_schema).map_err(from_datafusion)?;
-    let evaluator = &session.shared.evaluator;
     let evaluated = exprs.iter().map(|expr| {
-        let expr = attach_expr(expr.clone(), || session.snapshot()).map_err(from_datafusion)?;
-        array(evaluator, &expr, &schema, &rows)
+        let expr = attach_expr(expr.clone(), || asker.snapshot(shared, catalog, &[])).map_err(from_datafusion)?;
+        array(&shared.evaluator, &expr, &schema, &rows)
     });
     evaluated.collect()
 }

@@ -30,6 +30,8 @@ use crate::key_filter::KeyFilters;
 use crate::metrics::Metric;
 use crate::read::Evaluator;
 use crate::restore::restore;
+use crate::rules::RuleCache;
+use crate::sequences::Sequences;
 use crate::session::{Session, SessionOptions};
 use crate::source::Readers;
 
@@ -72,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) table_versions: Mutex<HashMap<ObjectId, u64>>,
     /// What keys the tables may have. Added to under `writing`.
     pub(crate) key_filters: KeyFilters,
+    pub(crate) rules: RuleCache,
+    pub(crate) sequences: Sequences,
     pub(crate) table_times: TableTimes,
     pub(crate) readers: Readers,
     pub(crate) decode_errors: Arc<DecodeErrors>,
@@ -160,6 +164,9 @@ impl Owner {
             let _ = ticker.join();
         }
         shared.readers.stop_all();
+        if let Err(error) = shared.sequences.settle(&shared.storage) {
+            tracing::error!("sequences may leave numbers out: {error}");
+        }
         if let Err(error) = shared.storage.sync(shared.storage.appended()) {
             tracing::error!("the last writes may not be on disk: {error}");
         }
@@ -193,6 +200,8 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         writing: Arc::default(),
         table_versions: Mutex::default(),
         key_filters: KeyFilters::default(),
+        rules: RuleCache::default(),
+        sequences: Sequences::default(),
         table_times: TableTimes::default(),
         decode_errors,
         sessions: Mutex::default(),

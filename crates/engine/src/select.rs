@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use arrow::datatypes::SchemaRef;
 use catalog::{Catalog, ObjectKind};
 use dataflow::PeekTarget;
@@ -83,6 +83,15 @@ impl Reading<'_> {
                         snapshot.get_or_insert_with(|| self.asker.snapshot(self.shared, &self.catalog, &read));
                     let (columns, row_count) = system.columns(snapshot);
                     scan.slot.fill(ScanRows::Batches(vec![batch(&scan.slot.schema, columns, row_count)?]));
+                }
+                ObjectKind::Sequence(sequence) => {
+                    let position = self.shared.sequences.position(&self.shared.storage, object.oid, sequence);
+                    let columns: Vec<ArrayRef> = vec![
+                        Arc::new(Int64Array::from(vec![position.last_value])),
+                        Arc::new(Int64Array::from(vec![0])),
+                        Arc::new(BooleanArray::from(vec![position.is_called])),
+                    ];
+                    scan.slot.fill(ScanRows::Batches(vec![batch(&scan.slot.schema, columns, 1)?]));
                 }
                 kind => match self.target(scan) {
                     Some(target) => {

@@ -11,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::ArrayRef;
-use catalog::Catalog;
 use catalog::system::Snapshot;
+use catalog::{Catalog, SearchPath, SequenceAccess, TEMPORARY_SCHEMA_PREFIX};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -24,9 +24,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cursor::Cursor;
+use crate::ddl::Naming;
 use crate::engine::{Connected, Shared};
 use crate::response::{CopyIn, Notice, Response, RowStream, Severity};
 use crate::select::Reading;
+use crate::sequences::SessionSequences;
 use crate::settings::Settings;
 use crate::statement;
 use crate::system::Asker;
@@ -65,6 +67,7 @@ struct PreparedStatement {
     bound: BoundStatement,
     /// What it was bound against.
     catalog: Arc<Catalog>,
+    search_path: SearchPath,
     parameter_types: Vec<SqlType>,
     columns: Option<RelationSchema>,
     /// A query's plan, once it has run.
@@ -130,6 +133,7 @@ pub struct Session {
     secret_key: i32,
     reported: Vec<(String, String)>,
     cancel: watch::Sender<u64>,
+    sequences: Arc<dyn SequenceAccess>,
 }
 
 impl Session {
@@ -150,7 +154,9 @@ impl Session {
         };
         shared.sessions.lock().insert(process_id, connected);
         let reported = settings.reported();
+        let sequences = SessionSequences { shared: Arc::clone(&shared), given: Arc::default() };
         Session {
+            sequences: Arc::new(sequences),
             shared,
             user: options.user,
             database: options.database,
@@ -196,9 +202,11 @@ impl Session {
     }
 
     pub(crate) fn bind(&self, statement: &Statement, parameter_types: &[Option<SqlType>]) -> Result<Prepared, PgError> {
-        let catalog = self.shared.catalog();
+        let catalog = self.catalog();
+        let Naming { timezone, search_path } = self.naming();
         let mut context = BindContext::new(&catalog);
-        context.timezone = self.settings.get("timezone").unwrap_or_else(|| "UTC".to_string());
+        context.timezone = timezone;
+        context.search_path = search_path.clone();
         context.parameter_types.replace(parameter_types.to_vec());
         let bound = printable(sql::bind(statement, &context)?)?;
         let parameters = context.parameter_types.take().into_iter().enumerate().map(|(index, sql_type)| {
@@ -216,6 +224,7 @@ impl Session {
                 statement: statement.clone(),
                 bound,
                 catalog,
+                search_path,
                 parameter_types,
                 columns,
                 optimized: OnceLock::new(),
@@ -278,12 +287,15 @@ impl Session {
             );
             return Err(PgError::new(SqlState::PROTOCOL_VIOLATION, message));
         }
-        let current = self.shared.catalog();
-        if Arc::ptr_eq(&current, prepared.catalog()) || !statement::depends_on_catalog(prepared.bound()) {
+        let current = self.catalog();
+        let path = self.search_path();
+        let is_current =
+            |prepared: &Prepared| Arc::ptr_eq(&current, prepared.catalog()) && prepared.inner.search_path == path;
+        if is_current(prepared) || !statement::depends_on_catalog(prepared.bound()) {
             return statement::run(self, prepared, parameters).await;
         }
         let latest = prepared.inner.latest.lock().clone();
-        if let Some(latest) = latest.filter(|latest| Arc::ptr_eq(&current, latest.catalog())) {
+        if let Some(latest) = latest.filter(is_current) {
             return statement::run(self, &latest, parameters).await;
         }
         let types: Vec<Option<SqlType>> = prepared.parameter_types().iter().cloned().map(Some).collect();
@@ -408,7 +420,30 @@ impl Session {
         }
     }
 
-    fn asker(&self) -> Asker {
+    /// The catalog that the session's statements are bound against.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.transaction_catalog().unwrap_or_else(|| self.shared.catalog())
+    }
+
+    /// The open transaction's own catalog, if it has defined something.
+    pub(crate) fn transaction_catalog(&self) -> Option<Arc<Catalog>> {
+        self.transaction.as_ref().and_then(|transaction| transaction.catalog.clone())
+    }
+
+    pub(crate) fn search_path(&self) -> SearchPath {
+        SearchPath {
+            schemas: schemas_of(&self.settings.get("search_path").unwrap_or_default(), &self.user),
+            temporary: Some(format!("{TEMPORARY_SCHEMA_PREFIX}{}", self.process_id)),
+        }
+    }
+
+    /// What statements are bound with.
+    pub(crate) fn naming(&self) -> Naming {
+        let timezone = self.settings.get("timezone").unwrap_or_else(|| "UTC".to_string());
+        Naming { timezone, search_path: self.search_path() }
+    }
+
+    pub(crate) fn asker(&self) -> Asker {
         let transaction = self.transaction.as_ref();
         Asker {
             database: self.database.clone(),
@@ -417,12 +452,14 @@ impl Session {
             statement_us: self.statement_us,
             transaction_us: transaction.map_or(self.statement_us, |transaction| transaction.started_us),
             settings: self.settings.clone(),
+            search_path: self.search_path(),
+            sequences: Arc::clone(&self.sequences),
         }
     }
 
     /// What functions of the session and the catalog are answered from.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.asker().snapshot(&self.shared, &self.shared.catalog(), &[])
+        self.asker().snapshot(&self.shared, &self.catalog(), &[])
     }
 
     fn activity(&self) -> &'static str {
@@ -456,17 +493,32 @@ const QUERY_CHARS_MAX: usize = 1024;
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.sessions.lock().remove(&self.process_id);
-        if let Some(transaction) = self.transaction.take()
-            && !transaction.definitions.is_empty()
-        {
-            let shared = Arc::clone(&self.shared);
-            // Rolling definitions back blocks, and a drop may happen on any thread.
-            std::thread::spawn(move || {
-                let latest_first: Vec<_> = transaction.definitions.into_iter().rev().collect();
-                crate::ddl::roll_back(&shared, &latest_first);
-            });
+        let definitions = self.transaction.take().map(|transaction| transaction.definitions).unwrap_or_default();
+        let schema = format!("{TEMPORARY_SCHEMA_PREFIX}{}", self.process_id);
+        let has_temporary = self.shared.catalog().objects().any(|object| object.schema == schema);
+        if definitions.is_empty() && !has_temporary {
+            return;
         }
+        let shared = Arc::clone(&self.shared);
+        // Definitions block, and a drop may happen on any thread.
+        std::thread::spawn(move || {
+            crate::ddl::roll_back(&shared, &definitions);
+            if has_temporary && let Err(error) = crate::ddl::drop_schema_objects(&shared, &schema) {
+                tracing::warn!("temporary objects stay until a restart: {error}");
+            }
+        });
     }
+}
+
+/// The schemas that a `search_path` names; `"$user"` is the user's.
+fn schemas_of(text: &str, user: &str) -> Vec<String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let name = |part: &str| match part.strip_prefix('"').and_then(|part| part.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => part.to_lowercase(),
+    };
+    let schema = |part: &str| Some(name(part)).filter(|name| name != "pg_temp");
+    parts.filter_map(schema).map(|name| if name == "$user" { user.to_string() } else { name }).collect()
 }
 
 /// A query whose columns print without the catalog: a regclass is its relation's name.

@@ -1,10 +1,9 @@
 //! Running statements: one file a kind, dispatched here.
 
 pub(crate) mod copy;
-mod create;
 mod cursor;
+mod define;
 mod delete;
-mod drop;
 mod explain;
 mod insert;
 mod prepare;
@@ -45,16 +44,18 @@ pub(crate) async fn run(
         BoundStatement::Delete { table, rows, returning } => {
             delete::run(session, prepared, *table, rows, returning.as_ref(), parameters).await
         }
-        BoundStatement::CreateTable { .. }
-        | BoundStatement::CreateSource { .. }
+        BoundStatement::Define { tag, steps } => define::run(session, tag, steps).await,
+        BoundStatement::CreateTableAs { .. } => define::create_table_as(session, prepared).await,
+        BoundStatement::CreateSource { .. }
         | BoundStatement::CreateSources(_)
         | BoundStatement::CreateConnection { .. }
-        | BoundStatement::CreateView { .. }
-        | BoundStatement::CreateIndex { .. } => create::run(session, bound, text).await,
+        | BoundStatement::CreateView { .. } => define::create(session, bound, text).await,
         BoundStatement::Drop { kind, objects, missing, cascade } => {
-            drop::run(session, *kind, objects, missing, *cascade).await
+            define::drop_objects(session, *kind, objects, missing, *cascade).await
         }
-        BoundStatement::Truncate(tables) => truncate::run(session, prepared, tables).await,
+        BoundStatement::Truncate { tables, restart_identity } => {
+            truncate::run(session, prepared, tables, *restart_identity).await
+        }
         BoundStatement::ShowObjects(kind) => show::objects(session, prepared.catalog(), *kind),
         BoundStatement::ShowColumns(relation) => show::columns(prepared.catalog(), *relation),
         BoundStatement::ShowCreate(object) => show::create(prepared.catalog(), *object),
@@ -62,6 +63,9 @@ pub(crate) async fn run(
         BoundStatement::Set { name, value, local } => set::run(session, name, value.as_deref(), *local),
         BoundStatement::Reset(name) => set::reset(session, name.as_deref()),
         BoundStatement::SetTransaction(modes) => transaction::set_modes(session, modes),
+        BoundStatement::SetConstraints { names, deferred } => {
+            transaction::set_constraints(session, names.as_deref(), *deferred).await
+        }
         BoundStatement::Explain(explained) => explain::run(session, prepared.catalog(), explained).await,
         BoundStatement::Subscribe { .. } => subscribe::run(session, prepared.catalog(), bound).await,
         BoundStatement::CopyOut { source, options } => {
@@ -129,6 +133,7 @@ pub(crate) fn depends_on_catalog(statement: &BoundStatement) -> bool {
             | BoundStatement::Set { .. }
             | BoundStatement::Reset(_)
             | BoundStatement::SetTransaction(_)
+            | BoundStatement::SetConstraints { .. }
             | BoundStatement::Begin(_)
             | BoundStatement::Commit
             | BoundStatement::Rollback

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
-use catalog::{Catalog, ObjectKind};
+use catalog::{Catalog, ObjectKind, SearchPath, SequenceAccess};
 use dataflow::DataflowStats;
 use plan::Fingerprint;
 use repr::source::{Positions, SourceDescription, event_time_key, event_time_partition};
@@ -23,6 +23,8 @@ pub(crate) struct Asker {
     pub(crate) statement_us: i64,
     pub(crate) transaction_us: i64,
     pub(crate) settings: Settings,
+    pub(crate) search_path: SearchPath,
+    pub(crate) sequences: Arc<dyn SequenceAccess>,
 }
 
 impl Asker {
@@ -40,6 +42,8 @@ impl Asker {
             transaction_us: self.transaction_us,
             settings: self.settings.rows(),
             functions: functions(read),
+            search_path: self.search_path.clone(),
+            sequences: Some(Arc::clone(&self.sequences)),
             ..Snapshot::default()
         };
         if reads("pg_stat_activity") {
@@ -69,7 +73,7 @@ impl Asker {
                         let positions = shared.runtime.source_positions(object.id);
                         snapshot.sources.extend(source_rows(object.id, description, &positions));
                     }
-                    ObjectKind::Table { schema, options: TableOptions { watermark: Some(watermark), .. } } => {
+                    ObjectKind::Table { schema, options: TableOptions { watermark: Some(watermark), .. }, .. } => {
                         let latest = shared.table_times.get(object.id).latest;
                         let watermark = latest.map(|latest| watermark_text(watermark, latest, schema));
                         snapshot.sources.push(SourceRow {

@@ -1,8 +1,8 @@
 //! A transaction block: what it has done that is not yet done for others.
 //!
 //! Table writes wait in `changes` until COMMIT and are checked again then; a table that someone else wrote after this block
-//! read it for an UPDATE, DELETE or INSERT .. SELECT is a serialization failure. Definitions take effect at once, for
-//! everyone, but become durable at COMMIT and are undone at ROLLBACK.
+//! read it for an UPDATE, DELETE or INSERT .. SELECT is a serialization failure. Definitions make a catalog of the block's own,
+//! in which its statements are bound; COMMIT makes the same of the catalog that everyone sees, ROLLBACK forgets it.
 //!
 //! Several statements in one query text are an implicit block. It is short, so it holds the write lock from its first
 //! write on and cannot fail to serialize.
@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use catalog::Object;
+use catalog::{Catalog, Object, Position};
 use repr::{ObjectId, PgError, SqlState};
 use tokio::sync::OwnedMutexGuard;
 
@@ -28,6 +28,13 @@ pub(crate) struct Transaction {
     /// The version of each table when the block first read it in order to write.
     pub(crate) versions: HashMap<ObjectId, u64>,
     pub(crate) definitions: Vec<Definition>,
+    /// The catalog as the block sees it, once it has defined something.
+    pub(crate) catalog: Option<Arc<Catalog>>,
+    /// Sequences that RESTART moves, and relations that go, when it commits.
+    pub(crate) moves: Vec<(u32, Position)>,
+    pub(crate) drop_at_commit: Vec<(String, String)>,
+    /// What SET CONSTRAINTS said: of all of them under "", then by name.
+    pub(crate) deferred: HashMap<String, bool>,
     pub(crate) savepoints: Vec<Savepoint>,
     /// When it began, microseconds since 1970: what `now()` is.
     pub(crate) started_us: i64,
@@ -44,6 +51,10 @@ pub(crate) enum Definition {
     Created(Arc<Object>),
     /// Out of the catalog, but still running.
     Dropped(Arc<Object>),
+    Altered {
+        before: Arc<Object>,
+        after: Arc<Object>,
+    },
 }
 
 /// A point to roll back to.
@@ -51,6 +62,7 @@ pub(crate) struct Savepoint {
     pub(crate) name: String,
     changes: usize,
     definitions: usize,
+    catalog: Option<Arc<Catalog>>,
     settings: Settings,
 }
 
@@ -62,6 +74,10 @@ impl Transaction {
             changes: Vec::new(),
             versions: HashMap::new(),
             definitions: Vec::new(),
+            catalog: None,
+            moves: Vec::new(),
+            drop_at_commit: Vec::new(),
+            deferred: HashMap::new(),
             savepoints: Vec::new(),
             started_us: now_us(),
             settings,
@@ -72,7 +88,8 @@ impl Transaction {
 
     pub(crate) fn savepoint(&mut self, name: String, settings: &Settings) {
         let (changes, definitions) = (self.changes.len(), self.definitions.len());
-        self.savepoints.push(Savepoint { name, changes, definitions, settings: settings.clone() });
+        let (catalog, settings) = (self.catalog.clone(), settings.clone());
+        self.savepoints.push(Savepoint { name, changes, definitions, catalog, settings });
     }
 
     /// Forgets a savepoint and those after it. Errors: `3B001`.
@@ -82,15 +99,15 @@ impl Transaction {
         Ok(())
     }
 
-    /// Goes back to a savepoint, which stays; returns the definitions to be undone, latest first, and the settings then.
+    /// Goes back to a savepoint, which stays; returns the definitions to be undone and the settings then.
     /// Errors: `3B001`.
     pub(crate) fn roll_back_to(&mut self, name: &str) -> Result<(Vec<Definition>, Settings), PgError> {
         let index = self.find(name)?;
         self.savepoints.truncate(index + 1);
         let savepoint = &self.savepoints[index];
         self.changes.truncate(savepoint.changes);
-        let mut undone = self.definitions.split_off(savepoint.definitions);
-        undone.reverse();
+        let undone = self.definitions.split_off(savepoint.definitions);
+        self.catalog.clone_from(&savepoint.catalog);
         self.failed = false;
         Ok((undone, savepoint.settings.clone()))
     }

@@ -1,10 +1,10 @@
-//! What a table's rows must satisfy: NOT NULL, and at most one row a primary key.
+//! What a table's rows must satisfy: NOT NULL, and at most one row a unique key.
 //!
 //! A key's count after a write is its count before plus the sum of the write's diffs on it, so swaps and multi-row updates
 //! need no order: only keys whose sum is positive, and that the table may have by its [`crate::key_filter`], are looked up,
 //! all of them in one peek.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::AsArray;
 use arrow::array::{Array, ArrayRef, LargeBinaryArray, UInt64Array};
@@ -14,7 +14,8 @@ use dataflow::PeekTarget;
 use repr::{PgError, RelationSchema, SqlState, SqlType};
 
 use crate::engine::Shared;
-use crate::write::Change;
+use crate::rules::{Rules, UniqueKey, key_text};
+use crate::write::{Change, Pending};
 
 /// Rows as comparable keys.
 pub(crate) struct Keys {
@@ -69,12 +70,12 @@ pub(crate) fn check_not_null(object: &Object, schema: &RelationSchema, change: &
 }
 
 /// A row's values for a message, as PostgreSQL writes them there.
-fn row_text(schema: &RelationSchema, columns: &[ArrayRef], row: usize) -> String {
+pub(crate) fn row_text(schema: &RelationSchema, columns: &[ArrayRef], row: usize) -> String {
     let value = |(column, array): (&repr::ColumnSchema, &ArrayRef)| value_text(&column.sql_type, array, row);
     schema.columns.iter().zip(columns).map(value).collect::<Vec<_>>().join(", ")
 }
 
-fn value_text(sql_type: &SqlType, array: &ArrayRef, row: usize) -> String {
+pub(crate) fn value_text(sql_type: &SqlType, array: &ArrayRef, row: usize) -> String {
     if array.is_null(row) {
         return "null".to_string();
     }
@@ -83,17 +84,17 @@ fn value_text(sql_type: &SqlType, array: &ArrayRef, row: usize) -> String {
     text
 }
 
-/// The rows of `change` that would be a second one of their primary key, given what `pending` changes before it.
+/// The rows of `change` that would be a second one of a key, given what `pending` changes before it.
 ///
-/// Each is the index of a row with a positive diff. Empty for a table without a key.
+/// Each is the index of a row with a positive diff. A row with a NULL in the key has it alone.
 pub(crate) async fn conflicts(
     shared: &Shared,
-    object: &Object,
-    schema: &RelationSchema,
-    pending: &[Change],
+    rules: &Rules,
+    unique: &UniqueKey,
+    pending: Pending<'_>,
     change: &Change,
 ) -> Result<Vec<usize>, PgError> {
-    let Some(key) = &schema.primary_key else { return Ok(Vec::new()) };
+    let (schema, key) = (&rules.schema, &unique.columns);
     let types: Vec<SqlType> = key.iter().map(|index| schema.columns[*index].sql_type.clone()).collect();
     let keys = Keys::new(&types)?;
     let of = |change: &Change| {
@@ -109,16 +110,20 @@ pub(crate) async fn conflicts(
             diff => *removed += diff,
         }
     }
+    let has_null = |row: usize| key.iter().any(|index| change.columns[*index].is_null(row));
     let is_wanted = |row: &usize| {
         let (removed, added) = counts[&rows[*row]];
-        change.diffs.get(*row) > 0 && removed + added > 0
+        change.diffs.get(*row) > 0 && removed + added > 0 && (unique.primary || !has_null(*row))
     };
     let wanted: Vec<usize> = (0..rows.len()).filter(is_wanted).collect();
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let key_columns: Vec<ArrayRef> = key.iter().map(|index| ArrayRef::clone(&change.columns[*index])).collect();
-    let candidates = shared.key_filters.candidates(object.id, schema, &key_columns, &wanted);
+    let candidates = match unique.primary {
+        true => shared.key_filters.candidates(rules.table.id, schema, &key_columns, &wanted),
+        false => wanted.clone(),
+    };
     let mut answers = Vec::new();
     if !candidates.is_empty() {
         let indices = UInt64Array::from_iter_values(candidates.iter().map(|row| *row as u64));
@@ -128,7 +133,7 @@ pub(crate) async fn conflicts(
             .collect::<Result<_, _>>()
             .map_err(|error| PgError::internal(error.to_string()))?;
         let lookup = types.iter().all(is_exact).then_some(sought);
-        answers = shared.runtime.peek(vec![PeekTarget { dataflow: object.id, keys: lookup }]).answers;
+        answers = shared.runtime.peek(vec![PeekTarget { dataflow: unique.dataflow, keys: lookup }]).answers;
     }
     let mut existing: HashMap<OwnedRow, i64> = HashMap::new();
     for answer in answers {
@@ -140,7 +145,7 @@ pub(crate) async fn conflicts(
             }
         }
     }
-    for earlier in pending.iter().filter(|earlier| earlier.table == change.table) {
+    for earlier in pending.of(change.table) {
         for (row, key) in of(earlier)?.into_iter().enumerate() {
             *existing.entry(key).or_default() += earlier.diffs.get(row);
         }
@@ -182,12 +187,30 @@ pub(crate) fn is_exact(sql_type: &SqlType) -> bool {
 }
 
 /// `23505` for row `row` of `change`, with PostgreSQL's words.
-pub(crate) fn duplicate_key(object: &Object, schema: &RelationSchema, change: &Change, row: usize) -> PgError {
-    let key = schema.primary_key.as_deref().unwrap_or_default();
-    let names: Vec<&str> = key.iter().map(|index| schema.columns[*index].name.as_str()).collect();
-    let values: Vec<String> =
-        key.iter().map(|index| value_text(&schema.columns[*index].sql_type, &change.columns[*index], row)).collect();
-    let message = format!("duplicate key value violates unique constraint \"{}_pkey\"", object.name);
-    let detail = format!("Key ({})=({}) already exists.", names.join(", "), values.join(", "));
+pub(crate) fn duplicate_key(rules: &Rules, key: &UniqueKey, change: &Change, row: usize) -> PgError {
+    let message = format!("duplicate key value violates unique constraint \"{}\"", key.name);
+    let detail = format!("{} already exists.", key_text(&rules.schema, &key.columns, &change.columns, row));
     PgError::new(SqlState::UNIQUE_VIOLATION, message).with_detail(detail)
+}
+
+/// Errors: `23505` if two rows without a NULL in `key` share it, which index `name` does not allow.
+pub(crate) fn check_distinct(
+    name: &str,
+    schema: &RelationSchema,
+    key: &[usize],
+    columns: &[ArrayRef],
+    row_count: usize,
+) -> Result<(), PgError> {
+    let types: Vec<SqlType> = key.iter().map(|index| schema.columns[*index].sql_type.clone()).collect();
+    let rows = Keys::new(&types)?.of(&crate::rules::pick(columns, key))?;
+    let mut seen = HashSet::with_capacity(row_count);
+    for (row, value) in rows.iter().enumerate() {
+        let null = key.iter().any(|index| columns[*index].is_null(row));
+        if !null && !seen.insert(value) {
+            let message = format!("could not create unique index \"{name}\"");
+            let detail = format!("{} is duplicated.", key_text(schema, key, columns, row));
+            return Err(PgError::new(SqlState::UNIQUE_VIOLATION, message).with_detail(detail));
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Table writes: checked, logged, stamped, acknowledged, in that order.
 //!
 //! ```text
-//! rows at the last closed time -> Change (columns, diffs) -> NOT NULL, primary key -> storage.append -> runtime.write
+//! rows at the last closed time -> Change (columns, diffs) -> constraints (`rules`) -> storage.commit -> runtime.write
 //!                                                                                          `-> sync before the answer
 //! ```
 //!
@@ -17,14 +17,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::row::OwnedRow;
 use catalog::{Catalog, Object, ObjectKind};
-use dataflow::Write;
+use dataflow::{PeekTarget, Write};
 use repr::{Diff, Lane, LateRows, ObjectId, PgError, RelationSchema, SqlState, SqlType, Watermark};
-use storage::TableWrite;
+use storage::{CatalogChange, TableWrite};
 
 use crate::engine::Shared;
 use crate::event_time::TableTime;
-use crate::read::batch;
-use crate::unique::{Keys, check_not_null, conflicts, duplicate_key};
+use crate::read::{batch, concat};
+use crate::unique::Keys;
 
 /// Updates of one table.
 #[derive(Clone, Debug)]
@@ -42,6 +42,24 @@ impl Change {
 
     pub(crate) fn row_count(&self) -> usize {
         self.diffs.len()
+    }
+
+    /// The rows that it adds.
+    pub(crate) fn added(&self) -> Result<Vec<ArrayRef>, PgError> {
+        self.rows_where(|diff| diff > 0)
+    }
+
+    /// The rows that it takes away.
+    pub(crate) fn removed(&self) -> Result<Vec<ArrayRef>, PgError> {
+        self.rows_where(|diff| diff < 0)
+    }
+
+    fn rows_where(&self, wanted: impl Fn(Diff) -> bool) -> Result<Vec<ArrayRef>, PgError> {
+        let rows: Vec<usize> = (0..self.row_count()).filter(|row| wanted(self.diffs.get(*row))).collect();
+        if rows.len() == self.row_count() {
+            return Ok(self.columns.clone());
+        }
+        crate::rules::take_rows(&self.columns, &rows)
     }
 
     /// The same change without some of its rows.
@@ -74,6 +92,25 @@ impl Change {
     }
 }
 
+/// What a transaction has written and not yet applied: before the statement under way, and by it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Pending<'a> {
+    pub(crate) before: &'a [Change],
+    pub(crate) own: &'a [Change],
+}
+
+impl<'a> Pending<'a> {
+    /// All of it in `changes`.
+    pub(crate) fn all(changes: &'a [Change]) -> Pending<'a> {
+        Pending { before: changes, own: &[] }
+    }
+
+    /// The changes of one table, in their order.
+    pub(crate) fn of(self, table: ObjectId) -> impl Iterator<Item = &'a Change> {
+        self.before.iter().chain(self.own).filter(move |change| change.table == table)
+    }
+}
+
 /// A table as a write needs it. Errors: `42P01` if it was dropped meanwhile.
 pub(crate) fn table(catalog: &Catalog, id: ObjectId) -> Result<(Arc<Object>, RelationSchema), PgError> {
     let object = catalog.get(id).ok_or_else(|| gone(id))?;
@@ -85,47 +122,42 @@ fn gone(id: ObjectId) -> PgError {
     PgError::new(SqlState::UNDEFINED_TABLE, format!("relation with OID {id} does not exist"))
 }
 
-/// Errors: `23502` and `23505` if the table may not become what `change` makes of it after `pending`.
-pub(crate) async fn check(
+/// Logs and applies changes at one time, with what their transaction makes of the catalog: `stored` is logged with them, and
+/// `publish` shows it before they are applied. The caller holds the write lock.
+pub(crate) fn apply(
     shared: &Shared,
-    object: &Object,
-    schema: &RelationSchema,
-    pending: &[Change],
-    change: &Change,
+    catalog: &Catalog,
+    changes: Vec<Change>,
+    stored: &CatalogChange,
+    publish: impl FnOnce(),
 ) -> Result<(), PgError> {
-    check_not_null(object, schema, change)?;
-    match conflicts(shared, object, schema, pending, change).await?.first() {
-        None => Ok(()),
-        Some(row) => Err(duplicate_key(object, schema, change, *row)),
-    }
-}
-
-/// Logs and applies changes at one time. The caller holds the write lock.
-pub(crate) fn apply(shared: &Shared, changes: Vec<Change>) -> Result<(), PgError> {
-    let catalog = shared.catalog();
-    let (changes, times) = on_time(shared, &catalog, changes)?;
+    // Those of a table that the transaction has dropped since are for nobody.
+    let changes = changes.into_iter().filter(|change| catalog.get(change.table).is_some()).collect();
+    let (changes, times) = on_time(shared, catalog, changes)?;
     let changes: Vec<Change> = changes.into_iter().filter(|change| change.row_count() > 0).collect();
-    if changes.is_empty() {
+    if changes.is_empty() && stored.is_empty() {
         note_times(shared, times);
+        publish();
         return Ok(());
     }
     shared.check_running()?;
+    let mut logged = Vec::with_capacity(changes.len());
     for change in &changes {
-        let schema = catalog.get(change.table).and_then(|object| object.relation_schema());
-        let schema = schema.ok_or_else(|| gone(change.table))?;
+        let object = catalog.get(change.table).ok_or_else(|| gone(change.table))?;
+        let schema = object.relation_schema().ok_or_else(|| gone(change.table))?;
         shared.key_filters.add(change.table, schema, &change.columns, &change.diffs);
+        if !object.is_temporary() {
+            logged.push(TableWrite { table: change.table, columns: &change.columns, diffs: &change.diffs });
+        }
     }
-    let logged: Vec<TableWrite<'_>> = changes
-        .iter()
-        .map(|change| TableWrite { table: change.table, columns: &change.columns, diffs: &change.diffs })
-        .collect();
-    shared.storage.append(&logged)?;
+    shared.storage.commit(stored, &logged)?;
     let mut versions = shared.table_versions.lock();
     for change in &changes {
         *versions.entry(change.table).or_default() += 1;
         shared.counters.rows_written.fetch_add(change.row_count() as u64, Ordering::Relaxed);
     }
     drop(versions);
+    publish();
     let writes = changes.into_iter().map(|change| Write {
         relation: change.table,
         row_count: change.diffs.len(),
@@ -134,6 +166,48 @@ pub(crate) fn apply(shared: &Shared, changes: Vec<Change>) -> Result<(), PgError
     });
     shared.runtime.write(writes.collect(), note_times(shared, times));
     Ok(())
+}
+
+/// All rows of a table after `changes`, and their number.
+pub(crate) async fn rows_after(
+    shared: &Shared,
+    table: ObjectId,
+    schema: &RelationSchema,
+    changes: Pending<'_>,
+) -> Result<(Vec<ArrayRef>, usize), PgError> {
+    let arrow_schema = schema.arrow();
+    let mut batches = Vec::new();
+    for answer in shared.runtime.peek(vec![PeekTarget { dataflow: table, keys: None }]).answers {
+        let answer = answer.await.map_err(|_| PgError::internal("a peek was not answered"))??;
+        for rows in answer.batches {
+            batches.push(batch(&arrow_schema, rows.columns().to_vec(), rows.num_rows())?);
+        }
+    }
+    let own: Vec<Change> = changes.of(table).cloned().collect();
+    if !own.is_empty() {
+        batches = overlay(schema, &arrow_schema, batches, &own)?;
+    }
+    concat(batches, &arrow_schema)
+}
+
+/// Those of `rows`, which `changes` have added to a table, that are still in it after them.
+pub(crate) async fn still_there(
+    shared: &Shared,
+    schema: &RelationSchema,
+    table: ObjectId,
+    rows: Vec<ArrayRef>,
+    changes: Pending<'_>,
+) -> Result<Vec<ArrayRef>, PgError> {
+    if changes.of(table).all(|change| (0..change.row_count()).all(|row| change.diffs.get(row) > 0)) {
+        return Ok(rows);
+    }
+    let types: Vec<SqlType> = schema.columns.iter().map(|column| column.sql_type.clone()).collect();
+    let keys = Keys::new(&types)?;
+    let (there, _) = rows_after(shared, table, schema, changes).await?;
+    let there: std::collections::HashSet<OwnedRow> = keys.of(&there)?.into_iter().collect();
+    let kept: Vec<usize> =
+        keys.of(&rows)?.iter().enumerate().filter(|(_, key)| there.contains(key)).map(|(row, _)| row).collect();
+    crate::rules::take_rows(&rows, &kept)
 }
 
 /// How event time goes on in tables with a watermark.

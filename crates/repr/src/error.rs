@@ -36,6 +36,7 @@ impl SqlState {
     pub const UNTRANSLATABLE_CHARACTER: SqlState = SqlState("22P05");
     pub const CHARACTER_NOT_IN_REPERTOIRE: SqlState = SqlState("22021");
     pub const NOT_NULL_VIOLATION: SqlState = SqlState("23502");
+    pub const FOREIGN_KEY_VIOLATION: SqlState = SqlState("23503");
     pub const UNIQUE_VIOLATION: SqlState = SqlState("23505");
     pub const CHECK_VIOLATION: SqlState = SqlState("23514");
     pub const INVALID_CURSOR_STATE: SqlState = SqlState("24000");

@@ -22,6 +22,15 @@ impl OnError {
             _ => None,
         }
     }
+
+    /// What [`OnError::parse`] reads.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnError::Quarantine => "quarantine",
+            OnError::Fail => "fail",
+            OnError::Null => "null",
+        }
+    }
 }
 
 /// The options of a materialized view.

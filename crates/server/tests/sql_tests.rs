@@ -34,7 +34,7 @@ use sqllogictest::{
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Folders whose files run on PostgreSQL too.
-const PLAIN: &[&str] = &["select", "joins", "aggregates", "views", "types", "functions", "errors", "postgres"];
+const PLAIN: &[&str] = &["select", "joins", "aggregates", "views", "types", "functions", "errors", "postgres", "ddl"];
 
 /// Folders whose data changes by itself, so that two reads may see two moments.
 const LIVE: &[&str] = &["sources", "sinks"];

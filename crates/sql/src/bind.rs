@@ -38,7 +38,9 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 
-use catalog::Catalog;
+use std::sync::Arc;
+
+use catalog::{Catalog, NamedRelation, Object, SearchPath};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -60,12 +62,27 @@ pub struct BindContext<'a> {
     pub parameter_types: RefCell<Vec<Option<SqlType>>>,
     /// The session's time zone.
     pub timezone: String,
+    /// Where names without a schema are looked for.
+    pub search_path: SearchPath,
+    /// What the relations' names in the statement's query mean, where that is known from when it was made.
+    pub names: &'a [NamedRelation],
 }
 
 impl<'a> BindContext<'a> {
     /// A context without parameters, in UTC.
     pub fn new(catalog: &'a Catalog) -> BindContext<'a> {
-        BindContext { catalog, parameter_types: RefCell::new(Vec::new()), timezone: "UTC".to_string() }
+        BindContext {
+            catalog,
+            parameter_types: RefCell::new(Vec::new()),
+            timezone: "UTC".to_string(),
+            search_path: SearchPath::default(),
+            names: &[],
+        }
+    }
+
+    /// The object that a name means, looked for along the search path.
+    pub fn resolve(&self, schema: Option<&str>, name: &str) -> Option<&'a Arc<Object>> {
+        self.search_path.resolve(self.catalog, schema, name)
     }
 }
 
@@ -78,6 +95,8 @@ pub struct BoundQuery {
     pub schema: RelationSchema,
     /// Every relation it names, and what the views among them name, in the order of their ids.
     pub relations: Vec<ObjectId>,
+    /// What it calls the relations that it names itself.
+    pub names: Vec<NamedRelation>,
     /// The moment as of which it is asked, a `timestamptz` or a `bigint` of milliseconds; now if none.
     pub as_of: Option<Expr>,
 }
@@ -168,6 +187,9 @@ pub(crate) struct Binder<'a> {
     relations: RefCell<BTreeSet<ObjectId>>,
     /// Outputs of views already bound; a second use shares the plan.
     views: RefCell<HashMap<ObjectId, Output>>,
+    /// What was named outside of views, and in the views that are being bound what their names mean.
+    named: RefCell<Vec<NamedRelation>>,
+    meanings: RefCell<Vec<Arc<Object>>>,
     /// How many views deep we are: positions inside a view's text mean nothing to the user.
     view_depth: Cell<u32>,
     pub(crate) pending: RefCell<HashMap<String, Pending>>,
@@ -187,12 +209,40 @@ impl<'a> Binder<'a> {
             next_name: Cell::new(0),
             relations: RefCell::default(),
             views: RefCell::default(),
+            named: RefCell::default(),
+            meanings: RefCell::default(),
             view_depth: Cell::new(0),
             pending: RefCell::default(),
             spans: RefCell::default(),
             aggregate_depth: Cell::new(0),
             aggregated: Cell::new(false),
         }
+    }
+
+    /// The relation that a name in a FROM clause means, and what its columns are called there: in a view as they were when
+    /// the view was made.
+    pub(crate) fn relation(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> Option<(&'a Arc<Object>, Option<NamedRelation>)> {
+        let meanings = self.meanings.borrow();
+        let known = match meanings.last() {
+            Some(view) => view.names.as_slice(),
+            None => self.context.names,
+        };
+        let meant = known.iter().find(|known| known.schema.as_deref() == schema && known.name == name);
+        let object = match meant {
+            Some(known) => self.context.catalog.get(ObjectId(known.id))?,
+            None => self.context.resolve(schema, name)?,
+        };
+        if meanings.is_empty() {
+            let mut named = self.named.borrow_mut();
+            if !named.iter().any(|known| known.schema.as_deref() == schema && known.name == name) {
+                named.push(meant.cloned().unwrap_or_else(|| NamedRelation::new(schema, name, object)));
+            }
+        }
+        Some((object, meant.cloned()))
     }
 
     /// A name no column or relation of this binding has yet.
@@ -290,6 +340,7 @@ impl<'a> Binder<'a> {
             plan: output.plan,
             schema: RelationSchema::new(columns),
             relations: self.relations.borrow().iter().copied().collect(),
+            names: self.named.take(),
             as_of: None,
         })
     }

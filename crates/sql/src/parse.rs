@@ -11,12 +11,15 @@
 //! Every token's span is rewritten to line 1 and the column that PostgreSQL's error position counts: the 1-based character
 //! of the statement. Whoever holds an AST node can therefore point an error at `span().start.column`.
 
+mod alter;
 mod as_of;
 pub(crate) mod asof;
 mod ast;
 mod between;
+mod comment;
 mod dialect;
 mod frame;
+mod identity;
 pub(crate) mod mutually;
 mod row;
 mod rows_from;
@@ -34,8 +37,12 @@ use sqlparser::ast::{ObjectNamePart, Query, Spanned, visit_relations};
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
+pub use alter::Alter;
+pub(crate) use alter::{AlterAction, SequenceOptions};
 pub use ast::*;
 pub(crate) use between::symmetric;
+pub use comment::Comment;
+pub(crate) use comment::Commented;
 pub(crate) use frame::excluded;
 pub(crate) use rows_from::ROWS_FROM;
 pub(crate) use statements::boolean_option;
@@ -88,6 +95,14 @@ pub fn parse_query(text: &str) -> Result<Query, PgError> {
     let query = parser.query()?;
     parser.end()?;
     Ok(*query)
+}
+
+/// The expression that `text` is, as a DEFAULT or a CHECK is stored. Errors: 42601, positions in `text`.
+pub(crate) fn parse_expr(text: &str) -> Result<sqlparser::ast::Expr, PgError> {
+    let mut parser = StatementParser::new(text, 0)?;
+    let expr = parser.sql(Parser::parse_expr)?;
+    parser.end()?;
+    Ok(expr)
 }
 
 /// Where `node` starts in its statement, as PostgreSQL's error position counts; None where sqlparser kept no span.
@@ -228,7 +243,7 @@ pub(crate) struct StatementParser<'a> {
 }
 
 /// What sqlparser does not know, put into words that it does, in this order.
-const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 10] = [
+const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 11] = [
     window::rewrite,
     between::rewrite,
     table::rewrite,
@@ -239,6 +254,7 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 10] = [
     as_of::rewrite,
     watermark::rewrite,
     mutually::rewrite,
+    identity::rewrite,
 ];
 
 /// sqlparser over some tokens.

@@ -2,9 +2,14 @@
 //!
 //! One file a statement under `statement/`; the list is [`BoundStatement`], the dispatch is [`bind`].
 
+pub mod alter;
+mod column;
+mod comment;
+pub(crate) mod constraint;
 mod copy;
 mod create_connection;
 mod create_index;
+mod create_schema;
 mod create_source;
 mod create_table;
 mod create_view;
@@ -14,26 +19,32 @@ mod explain;
 mod insert;
 mod prepare;
 mod returning;
+mod rules;
+pub(crate) mod sequence;
 mod show;
 mod subscribe;
 mod truncate;
 mod update;
 mod watermark;
 
-use catalog::{DEFAULT_SCHEMA, Object, ObjectKind};
+use std::sync::Arc;
+
+use catalog::system::quote_identifier;
+use catalog::{Object, ObjectKind, Position};
 use datafusion::logical_expr::Expr;
 use repr::source::{Options, SourceDescription};
 use repr::text::interval::parse_interval;
-use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, TableOptions, ViewOptions};
+use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, ViewOptions};
 
 use crate::bind::{BindContext, BoundQuery, bind_moment, bind_query};
-use crate::parse::{Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
+use crate::parse::{Alter, Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
 use crate::typed::TypedExpr;
 
 pub use copy::{CopyFormat, CopyOptions, CopyOutSource};
 pub use explain::Explained;
 pub use insert::OnConflict;
 pub use returning::Returning;
+pub use rules::{TableRules, check_condition, default_values, table_rules};
 
 /// A statement ready to run.
 #[derive(Clone, Debug)]
@@ -61,12 +72,16 @@ pub enum BoundStatement {
         /// Over the old row.
         returning: Option<Returning>,
     },
-    CreateTable {
-        schema_name: String,
-        name: String,
-        schema: RelationSchema,
-        options: TableOptions,
-        if_not_exists: bool,
+    /// CREATE, ALTER and COMMENT of what is no query: what they do, in order, all of it or nothing.
+    Define {
+        tag: &'static str,
+        steps: Vec<Step>,
+    },
+    /// The table, to be filled with the query's rows.
+    CreateTableAs {
+        table: Box<Object>,
+        query: BoundQuery,
+        with_data: bool,
     },
     /// A source and, under another name, its late rows: two statements and their texts.
     CreateSources(Vec<(BoundStatement, String)>),
@@ -97,14 +112,6 @@ pub enum BoundStatement {
         options: ViewOptions,
         if_not_exists: bool,
     },
-    CreateIndex {
-        schema_name: String,
-        /// The name said, or one made from the relation and its columns that is free now.
-        name: String,
-        on: ObjectId,
-        columns: Vec<usize>,
-        if_not_exists: bool,
-    },
     Drop {
         kind: Kind,
         /// In the order they were named.
@@ -114,7 +121,10 @@ pub enum BoundStatement {
         cascade: bool,
     },
     /// Each table once, with a query for all its rows.
-    Truncate(Vec<(ObjectId, BoundQuery)>),
+    Truncate {
+        tables: Vec<(ObjectId, BoundQuery)>,
+        restart_identity: bool,
+    },
     ShowObjects(Kind),
     ShowColumns(ObjectId),
     ShowCreate(ObjectId),
@@ -130,6 +140,11 @@ pub enum BoundStatement {
     /// None is ALL.
     Reset(Option<String>),
     SetTransaction(TransactionModes),
+    SetConstraints {
+        /// None is ALL.
+        names: Option<Vec<String>>,
+        deferred: bool,
+    },
     Explain(Explained),
     Subscribe {
         query: BoundQuery,
@@ -186,6 +201,86 @@ pub enum BoundStatement {
     Checkpoint,
 }
 
+/// One step of a [`BoundStatement::Define`].
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Another statement, bound when the steps before have run.
+    Statement(String),
+    /// One action of an ALTER, see [`alter::steps`].
+    Alter(Arc<Alter>, usize),
+    /// Makes an object. Its id is still to be given.
+    Create(Box<Object>),
+    /// Puts the object in the place of the one with its id. What it promises of rows that are there is checked.
+    Replace(Box<Object>),
+    /// Puts a table with other columns in the place of the one with its id, and its rows with it.
+    Rewrite(Box<Rewrite>),
+    /// Drops objects.
+    Drop {
+        /// By id.
+        objects: Vec<ObjectId>,
+        /// And what depends on them.
+        cascade: bool,
+    },
+    /// Errors with `2BP01` if a view reads the column; drops such views where `cascade` is said.
+    DropColumnUsers {
+        /// The table.
+        table: ObjectId,
+        /// The index of its column.
+        column: usize,
+        /// Drop them.
+        cascade: bool,
+    },
+    /// Errors with `0A000` if a view reads the column.
+    CheckColumnUnused {
+        /// The table.
+        table: ObjectId,
+        /// The index of its column.
+        column: usize,
+    },
+    /// Puts a sequence somewhere else.
+    MoveSequence {
+        /// The sequence.
+        oid: u32,
+        /// Where it stands from now on.
+        position: Position,
+    },
+    /// Drops the relation of this schema and name when the transaction ends well.
+    DropAtCommit(String, String),
+    /// Tells the client.
+    Notice(PgError),
+}
+
+/// A table with other columns.
+#[derive(Clone, Debug)]
+pub struct Rewrite {
+    /// The table as it will be, under the id it has.
+    pub object: Object,
+    /// Each of its columns over the columns it had, which are named without a qualifier.
+    pub columns: Vec<Expr>,
+    /// By index of a column it had, where that is now; None for one that is dropped.
+    pub kept: Vec<Option<usize>>,
+}
+
+/// Where an object is to be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) schema: String,
+    pub(crate) name: String,
+}
+
+impl Target {
+    /// As SQL text.
+    fn qualified(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+
+    /// IF NOT EXISTS of something that does.
+    fn skipped(&self, tag: &'static str) -> BoundStatement {
+        let message = format!("relation \"{}\" already exists, skipping", self.name);
+        BoundStatement::Define { tag, steps: vec![Step::Notice(PgError::new(SqlState::DUPLICATE_TABLE, message))] }
+    }
+}
+
 /// The stack that a statement deeper than [`SHALLOW`] is bound on.
 const DEEP_STACK_BYTES: usize = 64 << 20;
 
@@ -207,7 +302,7 @@ fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStateme
             let as_of = Some(bind_moment(at, context)?);
             BoundStatement::Query(BoundQuery { as_of, ..bind_query(query, context)? })
         }
-        Ast::Insert(insert) => insert::bind(insert, context)?,
+        Ast::Insert(insert, overriding) => insert::bind(insert, *overriding, context)?,
         Ast::Update(update) => update::bind(update, context)?,
         Ast::Delete(delete) => delete::bind(delete, context)?,
         Ast::CreateTable(table) => create_table::bind(table, context)?,
@@ -215,12 +310,19 @@ fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStateme
         Ast::CreateConnection(connection) => create_connection::bind(connection, context)?,
         Ast::CreateView(view) => create_view::bind(view, context)?,
         Ast::CreateIndex(index) => create_index::bind(index, context)?,
+        Ast::CreateSequence(sequence) => sequence::bind(sequence, context)?,
+        Ast::CreateSchema(schema) => create_schema::bind(schema, context)?,
+        Ast::Alter(alter) => alter::bind(alter, context)?,
+        Ast::Comment(comment) => comment::bind(comment, context)?,
         Ast::Drop(drop) => drop::bind(drop, context)?,
-        Ast::Truncate(names) => truncate::bind(names, context)?,
+        Ast::Truncate(truncate) => truncate::bind(truncate, context)?,
         Ast::Show(show) => show::bind(show, context)?,
         Ast::Set(set) => BoundStatement::Set { name: set.name.clone(), value: set.value.clone(), local: set.local },
         Ast::Reset(name) => BoundStatement::Reset(name.clone()),
         Ast::SetTransaction(modes) => BoundStatement::SetTransaction(modes.clone()),
+        Ast::SetConstraints(names, deferred) => {
+            BoundStatement::SetConstraints { names: names.clone(), deferred: *deferred }
+        }
         Ast::Explain(explain) => explain::bind(explain, context)?,
         Ast::Subscribe(subscribe) => subscribe::bind(subscribe, context)?,
         Ast::CopyOut(copy) => copy::bind_out(copy, context)?,
@@ -254,24 +356,57 @@ fn bind_inner(statement: &Statement, context: &BindContext) -> Result<BoundState
     bind_ast(statement, context)
 }
 
-/// The schema that CREATE puts `name` into. Errors: 3F000 for any but the default one.
-fn creation_schema(name: &Name) -> Result<String, PgError> {
-    match name.schema.as_deref() {
-        None | Some(DEFAULT_SCHEMA) => Ok(DEFAULT_SCHEMA.to_string()),
-        Some("pg_catalog" | "tw_catalog" | "information_schema") => {
-            Err(PgError::new(SqlState::RESERVED_NAME, format!("permission denied to create \"{name}\""))
-                .with_detail("System catalog modifications are disallowed."))
+/// Where CREATE puts `name`. Errors: 3F000 for a schema there is not, 42939 for one of the system's.
+fn creation_target(name: &Name, temporary: bool, context: &BindContext) -> Result<Target, PgError> {
+    let in_temporary = temporary || name.schema.as_deref() == Some("pg_temp");
+    let schema = match (&name.schema, &context.search_path.temporary) {
+        (Some(schema), own) if temporary && schema != "pg_temp" && own.as_ref() != Some(schema) => {
+            let message = "cannot create temporary relation in non-temporary schema";
+            return Err(PgError::new(SqlState::INVALID_TABLE_DEFINITION, message).at(name.position));
         }
-        Some(schema) => {
-            let message = format!("schema \"{schema}\" does not exist");
-            Err(PgError::new(SqlState::INVALID_SCHEMA_NAME, message).at(name.position))
-        }
+        (_, Some(own)) if in_temporary => own.clone(),
+        (_, None) if in_temporary => return Err(PgError::unsupported("a temporary relation here")),
+        (Some(schema), _) => existing_schema(schema, context).map_err(|error| error.at(name.position))?,
+        (None, _) => match context.search_path.creation_schema(context.catalog) {
+            Some(schema) => schema.to_string(),
+            None => {
+                let message = "no schema has been selected to create in";
+                return Err(PgError::new(SqlState::INVALID_SCHEMA_NAME, message).at(name.position));
+            }
+        },
+    };
+    if ["pg_catalog", "tw_catalog", "information_schema"].contains(&schema.as_str()) {
+        return Err(PgError::new(SqlState::RESERVED_NAME, format!("permission denied to create \"{name}\""))
+            .with_detail("System catalog modifications are disallowed."));
+    }
+    Ok(Target { schema, name: name.name.clone() })
+}
+
+/// `schema`, if it is there. Errors: 3F000.
+fn existing_schema(schema: &str, context: &BindContext) -> Result<String, PgError> {
+    match context.catalog.has_schema(schema) {
+        true => Ok(schema.to_string()),
+        false => Err(PgError::new(SqlState::INVALID_SCHEMA_NAME, format!("schema \"{schema}\" does not exist"))),
+    }
+}
+
+/// Makes an object depend on the schema it is in, and no longer on `before`.
+pub fn depend_on_schema(object: &mut Object, before: &str, context: &BindContext) {
+    if let Some(before) = context.catalog.schema(before) {
+        object.depends_on.retain(|id| *id != before.id);
+    }
+    // What is part of a relation goes with that.
+    let part = matches!(object.kind, ObjectKind::Index { .. } | ObjectKind::Constraint(_));
+    if let Some(schema) = context.catalog.schema(&object.schema).filter(|_| !part)
+        && !object.depends_on.contains(&schema.id)
+    {
+        object.depends_on.push(schema.id);
     }
 }
 
 /// The object called `name`. Errors: 42P01 with its position.
 fn resolve<'a>(name: &Name, context: &'a BindContext) -> Result<&'a Object, PgError> {
-    let object = context.catalog.resolve(name.schema.as_deref(), &name.name);
+    let object = context.resolve(name.schema.as_deref(), &name.name);
     object.map(|object| &**object).ok_or_else(|| {
         PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")).at(name.position)
     })

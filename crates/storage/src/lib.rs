@@ -4,6 +4,7 @@
 //! column family   key                              value
 //! default         "format"                         format version, u32 little endian
 //! catalog         object id, u32 big endian        StoredObject as JSON
+//! sequence        OID, u32 big endian              StoredSequence as JSON
 //! schema          table id, u32 big endian         Arrow IPC schema message of the table's columns and diff
 //! log             table id u32, position u64,      Arrow IPC record batch message (columns.., diff) without its schema
 //!                 both big endian
@@ -25,14 +26,15 @@ use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, Options};
 
 pub use error::StorageError;
 pub use log::{LogPosition, TableRows, TableWrite};
-pub use objects::StoredObject;
+pub use objects::{CatalogChange, StoredObject, StoredSequence};
 
-/// The layout above. An older one would be migrated here, a newer one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// The layout above. Any other is refused. Version 1 had no OIDs, and no sequences, schemas or constraints of their own.
+pub const FORMAT_VERSION: u32 = 2;
 
 const CATALOG: &str = "catalog";
 const SCHEMA: &str = "schema";
 const LOG: &str = "log";
+const SEQUENCE: &str = "sequence";
 const FORMAT_KEY: &[u8] = b"format";
 
 /// An open data directory. One process at a time; share it by `Arc`.
@@ -56,7 +58,7 @@ impl Storage {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_keep_log_file_num(4);
         options.set_max_total_wal_size(256 << 20);
-        let families = [CATALOG, SCHEMA, LOG].map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
+        let families = [CATALOG, SCHEMA, LOG, SEQUENCE].map(|name| ColumnFamilyDescriptor::new(name, options.clone()));
         let db = DB::open_cf_descriptors(&options, directory, families)
             .map_err(|error| StorageError::from_open(directory, error))?;
         check_format(&db)?;

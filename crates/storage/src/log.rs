@@ -100,7 +100,11 @@ impl Storage {
     ///
     /// Errors: RocksDB's, when nothing was written.
     pub fn append(&self, writes: &[TableWrite<'_>]) -> Result<LogPosition, StorageError> {
-        let mut batch = WriteBatch::default();
+        self.write(WriteBatch::default(), writes)
+    }
+
+    /// Writes `batch` and, in the same step, appends `writes`.
+    pub(crate) fn write(&self, mut batch: WriteBatch, writes: &[TableWrite<'_>]) -> Result<LogPosition, StorageError> {
         let mut next = self.log.next.lock();
         for (index, write) in writes.iter().enumerate() {
             let schema = self.schema_of(write, &mut batch)?;

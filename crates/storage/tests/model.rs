@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use repr::{Lane, ObjectId};
-use storage::{Storage, StorageError, StoredObject, TableWrite};
+use storage::{CatalogChange, Storage, StorageError, StoredObject, StoredSequence, TableWrite};
 
 type Model = BTreeMap<(i64, Option<String>), i64>;
 
@@ -67,7 +67,8 @@ fn a_table_is_the_sum_of_its_writes() {
         }
     }
     let storage = Storage::open(directory.path()).expect("opens");
-    storage.remove_objects(&[tables[0]]).expect("removes");
+    let removal = CatalogChange { removed: vec![tables[0]], ..CatalogChange::default() };
+    storage.commit(&removal, &[]).expect("removes");
     assert_eq!(stored(&storage, tables[0]), Model::new());
     assert_eq!(stored(&storage, tables[1]), models[1]);
 }
@@ -75,16 +76,33 @@ fn a_table_is_the_sum_of_its_writes() {
 #[test]
 fn objects_come_back_in_order() {
     let directory = tempfile::tempdir().expect("a directory");
-    let object =
-        |id: u32| StoredObject { id, schema: "public".into(), name: format!("t{id}"), sql: "CREATE ..".into() };
+    let object = |id: u32| StoredObject {
+        id,
+        oid: id,
+        kind: "table".into(),
+        schema: "public".into(),
+        name: format!("t{id}"),
+        sql: "CREATE ..".into(),
+        column_numbers: vec![1, 3],
+        names: Some(serde_json::json!([{ "name": "u", "id": 1 }])),
+        comments: [(0, "what it is for".to_string())].into(),
+    };
+    let put =
+        |ids: &[u32]| CatalogChange { put: ids.iter().map(|id| object(*id)).collect(), ..CatalogChange::default() };
     {
         let storage = Storage::open(directory.path()).expect("opens");
-        storage.put_objects(&[object(300), object(16384)]).expect("stores");
-        storage.put_objects(&[object(16385)]).expect("stores");
-        storage.remove_objects(&[ObjectId(16384)]).expect("removes");
+        storage.commit(&put(&[300, 16384]), &[]).expect("stores");
+        storage.commit(&put(&[16385]), &[]).expect("stores");
+        storage.put_sequence(7, StoredSequence { last_value: 32, is_called: true }).expect("stores");
+        storage.put_sequence(8, StoredSequence { last_value: 1, is_called: false }).expect("stores");
+        let removal =
+            CatalogChange { removed: vec![ObjectId(16384)], removed_sequences: vec![8], ..Default::default() };
+        storage.commit(&removal, &[]).expect("removes");
     }
     let storage = Storage::open(directory.path()).expect("opens");
     assert_eq!(storage.objects().expect("reads"), vec![object(300), object(16385)]);
+    let known = StoredSequence { last_value: 32, is_called: true };
+    assert_eq!([7, 8].map(|oid| storage.sequence(oid).expect("reads")), [Some(known), None]);
 }
 
 #[test]

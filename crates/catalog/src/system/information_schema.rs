@@ -2,8 +2,9 @@
 
 use repr::{ColumnSchema, SqlType};
 
-use super::{Snapshot, SystemRelation, Value, primary_keys, schemas, text};
-use crate::{Object, ObjectKind};
+use super::{Snapshot, SystemRelation, Value, schemas, text};
+use crate::definition::view_query;
+use crate::{Constraint, ConstraintKind, ForeignKey, Object, ObjectKind, Uniqueness};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -85,7 +86,11 @@ fn table_type(object: &Object) -> Option<&'static str> {
         }
         ObjectKind::View { .. } => Some("VIEW"),
         ObjectKind::SystemRelation { .. } => Some(if object.id.0 < 12000 { "BASE TABLE" } else { "VIEW" }),
-        ObjectKind::Connection { .. } | ObjectKind::Index { .. } => None,
+        ObjectKind::Schema
+        | ObjectKind::Connection { .. }
+        | ObjectKind::Index { .. }
+        | ObjectKind::Constraint(_)
+        | ObjectKind::Sequence(_) => None,
     }
 }
 
@@ -190,12 +195,12 @@ fn column_row(snapshot: &Snapshot, object: &Object, index: usize, column: &Colum
 fn views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let mut rows = Vec::new();
     for object in snapshot.catalog.objects() {
-        if let ObjectKind::View { query, .. } = &object.kind {
+        if let ObjectKind::View { .. } = &object.kind {
             rows.push(vec![
                 text(&snapshot.database),
                 text(&object.schema),
                 text(&object.name),
-                text(query),
+                view_query(object, &snapshot.catalog).map_or(Value::Null, text),
                 text("NONE"),
                 text("NO"),
                 text("NO"),
@@ -206,38 +211,69 @@ fn views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
 }
 
 fn table_constraints(snapshot: &Snapshot) -> Vec<Vec<Value>> {
-    primary_keys(&snapshot.catalog)
-        .map(|(table, _, _)| {
-            vec![
-                text(&snapshot.database),
-                text(&table.schema),
-                text(format!("{}_pkey", table.name)),
-                text(&snapshot.database),
-                text(&table.schema),
-                text(&table.name),
-                text("PRIMARY KEY"),
-                text("NO"),
-                text("NO"),
-                text("YES"),
-            ]
-        })
-        .collect()
+    let catalog = &snapshot.catalog;
+    let row = |object: &Object| {
+        let (on, kind) = match &object.kind {
+            ObjectKind::Index { on, uniqueness: Uniqueness::PrimaryKey, .. } => (on, "PRIMARY KEY"),
+            ObjectKind::Index { on, uniqueness: Uniqueness::Constraint, .. } => (on, "UNIQUE"),
+            ObjectKind::Constraint(constraint) => match constraint.kind {
+                ConstraintKind::Check { .. } => (&constraint.table, "CHECK"),
+                ConstraintKind::ForeignKey(_) => (&constraint.table, "FOREIGN KEY"),
+            },
+            _ => return None,
+        };
+        let (table, key) = (catalog.get(*on)?, foreign_key(object));
+        Some(vec![
+            text(&snapshot.database),
+            text(&table.schema),
+            text(&object.name),
+            text(&snapshot.database),
+            text(&table.schema),
+            text(&table.name),
+            text(kind),
+            yes_or_no(key.is_some_and(|key| key.deferrable)),
+            yes_or_no(key.is_some_and(|key| key.initially_deferred)),
+            text("YES"),
+        ])
+    };
+    catalog.objects().filter_map(|object| row(object)).collect()
+}
+
+fn foreign_key(object: &Object) -> Option<&ForeignKey> {
+    match &object.kind {
+        ObjectKind::Constraint(Constraint { kind: ConstraintKind::ForeignKey(key), .. }) => Some(key),
+        _ => None,
+    }
 }
 
 fn key_column_usage(snapshot: &Snapshot) -> Vec<Vec<Value>> {
+    let catalog = &snapshot.catalog;
     let mut rows = Vec::new();
-    for (table, schema, key) in primary_keys(&snapshot.catalog) {
-        for (position, column) in key.iter().enumerate() {
+    for object in catalog.objects() {
+        let (on, columns) = match &object.kind {
+            ObjectKind::Index { on, columns, uniqueness } if uniqueness.is_constraint() => (on, columns),
+            ObjectKind::Constraint(Constraint { table, kind: ConstraintKind::ForeignKey(key) }) => {
+                (table, &key.columns)
+            }
+            _ => continue,
+        };
+        let Some(table) = catalog.get(*on) else { continue };
+        let Some(schema) = table.relation_schema() else { continue };
+        for (position, column) in columns.iter().enumerate() {
+            let in_key = foreign_key(object).and_then(|key| {
+                let ObjectKind::Index { columns, .. } = &catalog.get(key.key)?.kind else { return None };
+                columns.iter().position(|column| *column == key.referenced_columns[position])
+            });
             rows.push(vec![
                 text(&snapshot.database),
                 text(&table.schema),
-                text(format!("{}_pkey", table.name)),
+                text(&object.name),
                 text(&snapshot.database),
                 text(&table.schema),
                 text(&table.name),
                 text(&schema.columns[*column].name),
                 Value::Int(position as i64 + 1),
-                Value::Null,
+                in_key.map_or(Value::Null, |position| Value::Int(position as i64 + 1)),
             ]);
         }
     }

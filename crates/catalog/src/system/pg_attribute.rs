@@ -3,8 +3,8 @@
 use repr::{ColumnSchema, SqlType};
 
 use super::pg_class::relation_kind;
-use super::{Snapshot, SystemRelation, Value, primary_key_oid, primary_keys, text};
-use crate::ObjectKind;
+use super::{Snapshot, SystemRelation, Value, text};
+use crate::{ColumnDetail, Generation, ObjectKind};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[SystemRelation {
     oid: 1249,
@@ -26,27 +26,39 @@ fn attributes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
             continue;
         }
         match &object.kind {
-            ObjectKind::Index { on, columns } => {
+            ObjectKind::Index { on, columns, .. } => {
                 let Some(schema) = catalog.get(*on).and_then(|relation| relation.relation_schema()) else { continue };
                 for (number, column) in columns.iter().filter_map(|index| schema.columns.get(*index)).enumerate() {
-                    rows.push(attribute(object.id.0, number, column));
+                    rows.push(attribute(object.oid, number as i16 + 1, column));
                 }
             }
             _ => {
                 let columns = object.relation_schema().into_iter().flat_map(|schema| &schema.columns);
-                rows.extend(columns.enumerate().map(|(number, column)| attribute(object.id.0, number, column)));
+                rows.extend(columns.enumerate().map(|(index, column)| {
+                    let mut row = attribute(object.oid, object.column_number(index), column);
+                    if let ObjectKind::Table { details, .. } = &object.kind {
+                        describe(&mut row, &details[index]);
+                    }
+                    row
+                }));
             }
-        }
-    }
-    for (table, schema, key) in primary_keys(catalog) {
-        for (number, index) in key.iter().enumerate() {
-            rows.push(attribute(primary_key_oid(table.id), number, &schema.columns[*index]));
         }
     }
     rows
 }
 
-fn attribute(relation: u32, number: usize, column: &ColumnSchema) -> Vec<Value> {
+/// What a table says of a column beside name and type.
+fn describe(row: &mut [Value], detail: &ColumnDetail) {
+    row[14] = Value::Bool(detail.default.is_some() && !detail.generation.is_identity());
+    row[16] = text(match detail.generation {
+        Generation::IdentityAlways => "a",
+        Generation::IdentityByDefault => "d",
+        _ => "",
+    });
+    row[17] = text(if detail.generation == Generation::Stored { "s" } else { "" });
+}
+
+fn attribute(relation: u32, number: i16, column: &ColumnSchema) -> Vec<Value> {
     let is_array = matches!(column.sql_type, SqlType::Array(_));
     let size_bytes = if is_array { -1 } else { column.sql_type.info().size_bytes };
     vec![
@@ -55,7 +67,7 @@ fn attribute(relation: u32, number: usize, column: &ColumnSchema) -> Vec<Value> 
         Value::Oid(column.sql_type.oid()),
         Value::Int(-1),
         Value::Int(size_bytes as i64),
-        Value::Int(number as i64 + 1),
+        Value::Int(number as i64),
         Value::Int(is_array as i64),
         Value::Int(-1),
         Value::Int(column.typmod as i64),

@@ -1,7 +1,7 @@
 //! `pg_class`: every relation and index; `pg_namespace`: every schema.
 
-use super::{OWNER_OID, Snapshot, SystemRelation, Value, primary_key_oid, primary_keys, schema_oid, schemas, text};
-use crate::{Object, ObjectKind};
+use super::{OWNER_OID, Snapshot, SystemRelation, Value, schema_oid, schemas, text};
+use crate::{ConstraintKind, Object, ObjectKind};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -35,7 +35,8 @@ pub(crate) fn relation_kind(object: &Object) -> Option<&'static str> {
         ObjectKind::Index { .. } => Some("i"),
         // PostgreSQL's own views among its catalogs have OIDs from here on.
         ObjectKind::SystemRelation { .. } => Some(if object.id.0 >= 12000 { "v" } else { "r" }),
-        ObjectKind::Connection { .. } => None,
+        ObjectKind::Sequence(_) => Some("S"),
+        ObjectKind::Schema | ObjectKind::Connection { .. } | ObjectKind::Constraint(_) => None,
     }
 }
 
@@ -48,26 +49,24 @@ fn classes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
             ObjectKind::Index { columns, .. } => columns.len(),
             _ => object.relation_schema().map_or(0, |schema| schema.columns.len()),
         };
-        let has_index = object.relation_schema().is_some_and(|schema| schema.primary_key.is_some())
-            || catalog.dependents(object.id).iter().any(|other| matches!(other.kind, ObjectKind::Index { .. }));
-        rows.push(class(object.id.0, &object.name, schema_oid(&object.schema), kind, column_count, has_index));
-    }
-    for (table, _, key) in primary_keys(catalog) {
-        let name = format!("{}_pkey", table.name);
-        rows.push(class(primary_key_oid(table.id), &name, schema_oid(&table.schema), "i", key.len(), false));
+        let has_index = catalog.indexes(object.id).next().is_some();
+        let checks = catalog.constraints(object.id).filter(|(_, kind)| matches!(kind, ConstraintKind::Check { .. }));
+        let mut row = class(object, schema_oid(catalog, &object.schema), kind, column_count, has_index);
+        row[18] = Value::Int(checks.count() as i64);
+        rows.push(row);
     }
     rows
 }
 
-fn class(oid: u32, name: &str, schema: u32, kind: &str, column_count: usize, has_index: bool) -> Vec<Value> {
+fn class(object: &Object, schema: u32, kind: &str, column_count: usize, has_index: bool) -> Vec<Value> {
     let access_method = match kind {
         "r" | "m" => 2,
         "i" => 403,
         _ => 0,
     };
     vec![
-        Value::Oid(oid),
-        text(name),
+        Value::Oid(object.oid),
+        text(&object.name),
         Value::Oid(schema),
         Value::Oid(0),
         Value::Oid(0),
@@ -81,7 +80,7 @@ fn class(oid: u32, name: &str, schema: u32, kind: &str, column_count: usize, has
         Value::Oid(0),
         Value::Bool(has_index),
         Value::Bool(false),
-        text("p"),
+        text(if object.is_temporary() { "t" } else { "p" }),
         text(kind),
         Value::Int(column_count as i64),
         Value::Int(0),
@@ -102,9 +101,9 @@ fn class(oid: u32, name: &str, schema: u32, kind: &str, column_count: usize, has
     ]
 }
 
-fn namespaces(_: &Snapshot) -> Vec<Vec<Value>> {
-    schemas()
-        .into_iter()
-        .map(|(name, oid)| vec![Value::Oid(oid), text(name), Value::Oid(OWNER_OID), Value::Null])
-        .collect()
+fn namespaces(snapshot: &Snapshot) -> Vec<Vec<Value>> {
+    let row = |oid: u32, name: &str| vec![Value::Oid(oid), text(name), Value::Oid(OWNER_OID), Value::Null];
+    let made = snapshot.catalog.objects().filter(|object| object.kind == ObjectKind::Schema);
+    let made = made.map(|schema| row(schema.oid, &schema.name));
+    schemas().into_iter().map(|(name, oid)| row(oid, name)).chain(made).collect()
 }

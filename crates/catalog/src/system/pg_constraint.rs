@@ -1,8 +1,7 @@
-//! `pg_constraint`: the primary keys.
+//! `pg_constraint`: keys, checks and references.
 
-use super::pg_index::column_list;
-use super::{Snapshot, SystemRelation, Value, primary_key_oid, primary_keys, schema_oid, text};
-use crate::Catalog;
+use super::{Snapshot, SystemRelation, Value, schema_oid, text};
+use crate::{Catalog, Constraint, ConstraintKind, ForeignKey, Object, ObjectKind, ReferentialAction, Uniqueness};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[SystemRelation {
     oid: 2606,
@@ -17,43 +16,81 @@ pub(super) const RELATIONS: &[SystemRelation] = &[SystemRelation {
 }];
 
 fn constraints(snapshot: &Snapshot) -> Vec<Vec<Value>> {
-    primary_keys(&snapshot.catalog)
-        .map(|(table, _, key)| {
-            let oid = primary_key_oid(table.id);
-            vec![
-                Value::Oid(oid),
-                text(format!("{}_pkey", table.name)),
-                Value::Oid(schema_oid(&table.schema)),
-                text("p"),
-                Value::Bool(false),
-                Value::Bool(false),
-                Value::Bool(true),
-                Value::Oid(table.id.0),
-                Value::Oid(0),
-                Value::Oid(oid),
-                Value::Oid(0),
-                Value::Oid(0),
-                text(" "),
-                text(" "),
-                text(" "),
-                Value::Bool(true),
-                Value::Int(0),
-                Value::Bool(true),
-                Value::Ints(key.iter().map(|column| *column as i64 + 1).collect()),
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-                Value::Null,
-            ]
-        })
-        .collect()
+    let catalog = &snapshot.catalog;
+    catalog.objects().filter_map(|object| constraint(catalog, object)).collect()
 }
 
-/// What `pg_get_constraintdef` says of the constraint with this OID.
-pub fn constraint_definition(catalog: &Catalog, oid: u32) -> Option<String> {
-    let (_, schema, key) = primary_keys(catalog).find(|(table, ..)| primary_key_oid(table.id) == oid)?;
-    Some(format!("PRIMARY KEY ({})", column_list(schema, key)))
+/// What a constraint says, for the columns that differ between kinds.
+#[derive(Default)]
+struct Said<'a> {
+    kind: &'static str,
+    columns: &'a [usize],
+    index: u32,
+    foreign: Option<(&'a Object, &'a ForeignKey)>,
+}
+
+fn constraint(catalog: &Catalog, object: &Object) -> Option<Vec<Value>> {
+    let (on, said) = match &object.kind {
+        ObjectKind::Index { on, columns, uniqueness } if uniqueness.is_constraint() => {
+            let kind = if *uniqueness == Uniqueness::PrimaryKey { "p" } else { "u" };
+            (*on, Said { kind, columns, index: object.oid, ..Said::default() })
+        }
+        ObjectKind::Constraint(Constraint { table, kind: ConstraintKind::Check { .. } }) => {
+            (*table, Said { kind: "c", ..Said::default() })
+        }
+        ObjectKind::Constraint(Constraint { table, kind: ConstraintKind::ForeignKey(key) }) => {
+            let foreign = Some((&**catalog.get(key.referenced)?, key));
+            let index = catalog.get(key.key)?.oid;
+            (*table, Said { kind: "f", columns: &key.columns, index, foreign })
+        }
+        _ => return None,
+    };
+    let table = catalog.get(on)?;
+    let numbers = |relation: &Object, columns: &[usize]| {
+        Value::Ints(columns.iter().map(|column| relation.column_number(*column) as i64).collect())
+    };
+    let action =
+        |action: fn(&ForeignKey) -> ReferentialAction| text(said.foreign.map_or(" ", |(_, key)| action(key).code()));
+    Some(vec![
+        Value::Oid(object.oid),
+        text(&object.name),
+        Value::Oid(schema_oid(catalog, &table.schema)),
+        text(said.kind),
+        Value::Bool(said.foreign.is_some_and(|(_, key)| key.deferrable)),
+        Value::Bool(said.foreign.is_some_and(|(_, key)| key.initially_deferred)),
+        Value::Bool(true),
+        Value::Oid(table.oid),
+        Value::Oid(0),
+        Value::Oid(said.index),
+        Value::Oid(0),
+        Value::Oid(said.foreign.map_or(0, |(referenced, _)| referenced.oid)),
+        action(|key| key.on_update),
+        action(|key| key.on_delete),
+        text(said.foreign.map_or(" ", |(_, key)| if key.match_full { "f" } else { "s" })),
+        Value::Bool(true),
+        Value::Int(0),
+        Value::Bool(said.kind != "c"),
+        if said.kind == "c" { check_columns(object, table) } else { numbers(table, said.columns) },
+        said.foreign.map_or(Value::Null, |(referenced, key)| numbers(referenced, &key.referenced_columns)),
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        Value::Null,
+        match &object.kind {
+            ObjectKind::Constraint(Constraint { kind: ConstraintKind::Check { expression }, .. }) => text(expression),
+            _ => Value::Null,
+        },
+    ])
+}
+
+/// The columns that a CHECK names: those whose names stand in its text as words.
+fn check_columns(object: &Object, table: &Object) -> Value {
+    let ObjectKind::Constraint(Constraint { kind: ConstraintKind::Check { expression }, .. }) = &object.kind else {
+        return Value::Null;
+    };
+    let words: Vec<&str> = expression.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let columns = table.relation_schema().map_or(&[][..], |schema| &schema.columns);
+    let named = columns.iter().enumerate().filter(|(_, column)| words.contains(&column.name.as_str()));
+    Value::Ints(named.map(|(index, _)| table.column_number(index) as i64).collect())
 }

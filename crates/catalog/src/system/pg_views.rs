@@ -2,6 +2,7 @@
 
 use super::{OWNER_NAME, Snapshot, SystemRelation, Value, text};
 use crate::ObjectKind;
+use crate::definition::view_query;
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -57,8 +58,9 @@ fn tables(snapshot: &Snapshot) -> Vec<Vec<Value>> {
 fn views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let mut rows = Vec::new();
     for object in snapshot.catalog.objects() {
-        if let ObjectKind::View { query, .. } = &object.kind {
-            rows.push(vec![text(&object.schema), text(&object.name), text(OWNER_NAME), text(query)]);
+        if let ObjectKind::View { .. } = &object.kind {
+            let query = view_query(object, &snapshot.catalog).map_or(Value::Null, text);
+            rows.push(vec![text(&object.schema), text(&object.name), text(OWNER_NAME), query]);
         }
     }
     rows
@@ -77,7 +79,7 @@ fn materialized_views(snapshot: &Snapshot) -> Vec<Vec<Value>> {
                 Value::Null,
                 Value::Bool(has_index),
                 Value::Bool(true),
-                object.view_definition().map_or(Value::Null, |definition| text(&definition)),
+                view_query(object, &snapshot.catalog).map_or(Value::Null, text),
             ]);
         }
     }

@@ -1,18 +1,16 @@
 //! COPY to and from the client. The server reads and writes the formats; here are the rows.
 
-use arrow::array::{ArrayRef, UInt64Array, new_null_array};
-use arrow::compute::take;
+use arrow::array::ArrayRef;
 use catalog::Catalog;
 use repr::{ObjectId, PgError, RelationSchema};
-use sql::BoundStatement;
 use sql::statement::{CopyFormat as BoundFormat, CopyOptions as BoundOptions, CopyOutSource};
 
 use crate::response::{CopyFormat, CopyIn, CopyOptions, Response};
 use crate::session::{Prepared, Session};
-use crate::statement::transaction::begin_write;
+use crate::statement::transaction::{Replaced, begin_write};
 use crate::statement::{check_writable, select, subscribe};
 use crate::write::{Change, table};
-use crate::{constant, read};
+use crate::{read, rules};
 
 pub(super) async fn copy_out(
     session: &mut Session,
@@ -68,7 +66,7 @@ pub(crate) async fn copy_in(
     batches: Vec<Vec<ArrayRef>>,
 ) -> Result<String, PgError> {
     check_writable(session, "COPY FROM")?;
-    let catalog = session.shared.catalog();
+    let catalog = session.catalog();
     let (object, schema) = table(&catalog, copy.table)?;
     let arrow_schema = copy.schema.arrow();
     let mut received = Vec::with_capacity(batches.len());
@@ -77,32 +75,17 @@ pub(crate) async fn copy_in(
         received.push(read::batch(&arrow_schema, columns, row_count)?);
     }
     let (given, row_count) = read::concat(received, &arrow_schema)?;
-    let defaults = defaults(session, &object.name, &schema, copy)?;
-    let mut columns = Vec::with_capacity(schema.columns.len());
-    for (index, default) in defaults.iter().enumerate() {
-        columns.push(match copy.columns.iter().position(|column| *column == index) {
-            Some(place) => ArrayRef::clone(&given[place]),
-            None => {
-                let first = UInt64Array::from(vec![0; row_count]);
-                take(default, &first, None).map_err(|error| PgError::internal(error.to_string()))?
-            }
-        });
+    let missing = copy.columns.len() < schema.columns.len();
+    let mut columns = match missing {
+        true => rules::default_columns(&session.shared, &session.asker(), &catalog, &object, row_count)?,
+        false => given.clone(),
+    };
+    for (place, index) in copy.columns.iter().enumerate() {
+        columns[*index] = ArrayRef::clone(&given[place]);
     }
     let mut writing = begin_write(session, &[], false).await?;
-    writing.write(&object, &schema, Change::constant(copy.table, columns, row_count, 1)).await?;
+    let rules = writing.rules(copy.table)?;
+    writing.fill(&rules, &mut columns, row_count)?;
+    writing.write(&rules, Change::constant(copy.table, columns, row_count, 1), Replaced::Nothing).await?;
     Ok(format!("COPY {row_count}"))
-}
-
-/// One row of what an INSERT without values for them gives the columns that the data lacks.
-fn defaults(session: &Session, name: &str, schema: &RelationSchema, copy: &CopyIn) -> Result<Vec<ArrayRef>, PgError> {
-    let nulls = || schema.columns.iter().map(|column| new_null_array(&column.sql_type.arrow(), 1)).collect();
-    if copy.columns.len() == schema.columns.len() {
-        return Ok(nulls());
-    }
-    let text = format!("INSERT INTO public.{} DEFAULT VALUES", catalog::system::quote_identifier(name));
-    let statement = sql::parse(&text)?.pop().ok_or_else(|| PgError::internal("no statement in an INSERT"))?;
-    let prepared = session.bind(&statement, &[])?;
-    let BoundStatement::Insert { rows, .. } = prepared.bound() else { return Ok(nulls()) };
-    let row = constant::rows(session, &rows.plan, &[])?;
-    Ok(row.map_or_else(nulls, |(columns, _)| columns))
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt64Array};
 use arrow::compute::{concat, filter, take};
+use arrow::row::OwnedRow;
 use datafusion::logical_expr::Expr;
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
 use sql::bind::BoundQuery;
@@ -11,11 +12,12 @@ use sql::statement::{OnConflict, Returning};
 
 use crate::constant;
 use crate::response::{Response, RowsTag};
+use crate::rules::{Rules, UniqueKey, pick, rows_with};
 use crate::session::{Prepared, Session};
 use crate::statement::check_writable;
-use crate::statement::transaction::{Writing, begin_write};
+use crate::statement::transaction::{Replaced, Writing, begin_write};
 use crate::unique::{Keys, conflicts};
-use crate::write::{Change, table};
+use crate::write::{Change, Pending, table};
 
 pub(super) async fn run(
     session: &mut Session,
@@ -27,29 +29,37 @@ pub(super) async fn run(
     parameters: Vec<ArrayRef>,
 ) -> Result<Response, PgError> {
     check_writable(session, "INSERT")?;
-    let (object, schema) = table(prepared.catalog(), id)?;
+    let (_, schema) = table(prepared.catalog(), id)?;
     // VALUES of constants reads nothing: it is evaluated before the lock is taken, without a plan.
     let constants = constant::rows(session, &rows.plan, &parameters)?;
     let mut writing = begin_write(session, &[id], constants.is_none()).await?;
-    let (columns, row_count) = match constants {
+    let (mut columns, row_count) = match constants {
         Some(constants) => constants,
         None => writing.rows(prepared, rows, &parameters).await?,
     };
+    let rules = writing.rules(id)?;
+    writing.fill(&rules, &mut columns, row_count)?;
     let proposed = Change::constant(id, columns, row_count, 1);
-    let (change, written) = match on_conflict {
-        OnConflict::Fail => (proposed.clone(), proposed.columns),
-        OnConflict::Nothing => {
-            let taken = conflicts(&writing.session.shared, &object, &schema, writing.pending(), &proposed).await?;
+    let (change, written, replaced) = match on_conflict {
+        OnConflict::Fail => (proposed.clone(), proposed.columns, Replaced::Nothing),
+        OnConflict::Nothing { arbiter } => {
+            let mut taken = Vec::new();
+            for key in rules.keys.iter().filter(|key| arbiter.is_none_or(|arbiter| arbiter == key.index)) {
+                taken.extend(
+                    conflicts(&writing.session.shared, &rules, key, Pending::all(writing.pending()), &proposed).await?,
+                );
+            }
             let change = proposed.without(&taken)?;
-            (change.clone(), change.columns)
+            (change.clone(), change.columns, Replaced::Nothing)
         }
-        OnConflict::Update { inputs, assignments, condition } => {
-            let upsert = Upsert { schema: &schema, inputs, assignments, condition: condition.as_ref() };
-            upsert.resolve(&writing, prepared, proposed).await?
+        OnConflict::Update { arbiter, inputs, assignments, condition } => {
+            let key = rules.key(*arbiter).ok_or_else(|| PgError::internal("the arbiter of ON CONFLICT is gone"))?;
+            let upsert = Upsert { rules: &rules, key, inputs, assignments, condition: condition.as_ref() };
+            upsert.resolve(&writing, proposed).await?
         }
     };
     let count = written.first().map_or(change.row_count(), |column| column.len());
-    writing.write(&object, &schema, change).await?;
+    writing.write(&rules, change, replaced).await?;
     match returning {
         None => Ok(super::command(format!("INSERT 0 {count}"))),
         Some(returning) => writing.returning(&schema, returning, &written, count, RowsTag::Insert),
@@ -58,7 +68,8 @@ pub(super) async fn run(
 
 /// ON CONFLICT DO UPDATE.
 struct Upsert<'a> {
-    schema: &'a RelationSchema,
+    rules: &'a Rules,
+    key: &'a UniqueKey,
     inputs: &'a RelationSchema,
     assignments: &'a [(usize, Expr)],
     condition: Option<&'a Expr>,
@@ -69,26 +80,36 @@ impl Upsert<'_> {
     async fn resolve(
         &self,
         writing: &Writing<'_>,
-        prepared: &Prepared,
         proposed: Change,
-    ) -> Result<(Change, Vec<ArrayRef>), PgError> {
-        let Some(key) = &self.schema.primary_key else {
-            return Ok((proposed.clone(), proposed.columns));
-        };
-        let types: Vec<_> = key.iter().map(|index| self.schema.columns[*index].sql_type.clone()).collect();
+    ) -> Result<(Change, Vec<ArrayRef>, Replaced), PgError> {
+        let (schema, key) = (&self.rules.schema, self.key.columns.as_slice());
+        let types: Vec<_> = key.iter().map(|index| schema.columns[*index].sql_type.clone()).collect();
         let keys = Keys::new(&types)?;
-        let of = |columns: &[ArrayRef]| {
-            keys.of(&key.iter().map(|index| ArrayRef::clone(&columns[*index])).collect::<Vec<_>>())
+        // A row with a NULL in the key is in nobody's way.
+        let of = |columns: &[ArrayRef]| -> Result<Vec<Option<OwnedRow>>, PgError> {
+            let columns = pick(columns, key);
+            let null = |row: usize| columns.iter().any(|column| column.is_null(row));
+            let rows = keys.of(&columns)?.into_iter().enumerate();
+            Ok(rows.map(|(row, key)| (!null(row)).then_some(key)).collect())
         };
         let proposed_keys = of(&proposed.columns)?;
-        let existing = writing.existing(prepared, proposed.table, self.schema, key, &proposed.columns).await?;
+        let (shared, catalog) = (&writing.session.shared, writing.session.catalog());
+        let sought = pick(&proposed.columns, key);
+        let (existing, _) =
+            rows_with(shared, &catalog, &self.rules.table, key, sought, Pending::all(writing.pending())).await?;
         let mut place = HashMap::new();
         for (row, key) in of(&existing)?.into_iter().enumerate() {
-            place.insert(key, row as u64);
+            if let Some(key) = key {
+                place.insert(key, row as u64);
+            }
         }
         let mut seen = HashMap::new();
         let (mut fresh, mut old_rows, mut new_rows) = (Vec::new(), Vec::new(), Vec::new());
         for (row, key) in proposed_keys.iter().enumerate() {
+            let Some(key) = key else {
+                fresh.push(row as u64);
+                continue;
+            };
             if seen.insert(key, row).is_some() {
                 return Err(PgError::new(
                     SqlState::CARDINALITY_VIOLATION,
@@ -109,17 +130,19 @@ impl Upsert<'_> {
         let inserted = rows_of(&proposed.columns, &fresh)?;
         let old = rows_of(&existing, &old_rows)?;
         let inputs: Vec<ArrayRef> = old.iter().cloned().chain(rows_of(&proposed.columns, &new_rows)?).collect();
-        let (old, new) = self.updated(writing, old, &inputs, old_rows.len())?;
+        let (old, mut new) = self.updated(writing, old, &inputs, old_rows.len())?;
         let updated_count = new.first().map_or(0, |column| column.len());
-        let replaced = Change::replace(proposed.table, old, new.clone(), updated_count)?;
-        let mut columns = Vec::with_capacity(self.schema.columns.len());
-        let mut written = Vec::with_capacity(self.schema.columns.len());
-        for index in 0..self.schema.columns.len() {
+        writing.fill(self.rules, &mut new, updated_count)?;
+        let replaced = Change::replace(proposed.table, old.clone(), new.clone(), updated_count)?;
+        let mut columns = Vec::with_capacity(schema.columns.len());
+        let mut written = Vec::with_capacity(schema.columns.len());
+        for index in 0..schema.columns.len() {
             columns.push(join(&inserted[index], &replaced.columns[index])?);
             written.push(join(&inserted[index], &new[index])?);
         }
         let diffs = std::iter::repeat_n(1, fresh.len()).chain(replaced.diffs.iter()).collect();
-        Ok((Change { table: proposed.table, columns, diffs: repr::Lane::Values(diffs) }, written))
+        let change = Change { table: proposed.table, columns, diffs: repr::Lane::Values(diffs) };
+        Ok((change, written, Replaced::Updated(old, new)))
     }
 
     /// The rows that the condition lets change, as they are and as they will be.

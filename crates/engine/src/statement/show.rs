@@ -19,7 +19,9 @@ pub(super) fn objects_schema(kind: Kind) -> RelationSchema {
     match kind {
         Kind::Source => text_columns(&["name", "connector", "format"]),
         Kind::Index => text_columns(&["name", "on", "columns"]),
-        Kind::Table | Kind::Connection | Kind::View | Kind::MaterializedView => text_columns(&["name"]),
+        Kind::Table | Kind::Connection | Kind::View | Kind::MaterializedView | Kind::Sequence | Kind::Schema => {
+            text_columns(&["name"])
+        }
     }
 }
 
@@ -36,7 +38,7 @@ pub(super) fn objects(_: &Session, catalog: &Catalog, kind: Kind) -> Result<Resp
             catalog::ObjectKind::Source { description } => {
                 row.extend([Some(description.connector.clone()), description.format.clone()]);
             }
-            catalog::ObjectKind::Index { on, columns } => {
+            catalog::ObjectKind::Index { on, columns, .. } => {
                 let relation = catalog.get(*on);
                 let schema = relation.and_then(|relation| relation.relation_schema());
                 let names = schema.map(|schema| {
@@ -81,7 +83,10 @@ pub(super) fn create_schema() -> RelationSchema {
 
 pub(super) fn create(catalog: &Catalog, id: ObjectId) -> Result<Response, PgError> {
     let object = get(catalog, id)?;
-    answer(create_schema(), &[vec![Some(object.name.clone()), Some(object.sql.clone())]])
+    answer(
+        create_schema(),
+        &[vec![Some(object.name.clone()), Some(catalog::definition::create_statement(object, catalog))]],
+    )
 }
 
 pub(super) fn setting_schema(name: Option<&str>) -> RelationSchema {

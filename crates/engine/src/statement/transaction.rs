@@ -1,27 +1,30 @@
 //! BEGIN, COMMIT, ROLLBACK, savepoints, and the way every write goes: at once, or into the open block.
 
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use catalog::Object;
-use dataflow::PeekTarget;
+use catalog::{Catalog, ReferentialAction};
 use datafusion::logical_expr::LogicalPlan;
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
 use sql::Purpose;
 use sql::bind::BoundQuery;
 use sql::parse::TransactionModes;
 use sql::statement::Returning;
+use storage::CatalogChange;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::ddl;
-use crate::read::{batch, collect, response_batch, stream_of};
+use crate::engine::Shared;
+use crate::read::{collect, response_batch, stream_of};
 use crate::response::{Response, RowsTag};
+use crate::rules::{Reference, Referring, Rules, check_keys};
 use crate::session::{Prepared, Session};
 use crate::statement::{blocking, command};
 use crate::transaction::Transaction;
-use crate::unique::is_exact;
-use crate::write::{Change, apply, check, overlay};
-use crate::{constant, write};
+use crate::unique::check_not_null;
+use crate::write::{Change, Pending, apply};
+use crate::{constant, rules, write};
 
 /// A write under way. Outside of an explicit block it holds the write lock, so what it reads stays true.
 pub(super) struct Writing<'a> {
@@ -53,6 +56,31 @@ pub(super) async fn begin_write<'a>(
         false => Some(Arc::clone(&session.shared.writing).lock_owned().await),
     };
     Ok(Writing { session, lock, explicit })
+}
+
+/// The rows that a change replaces or takes away, for what refers to them.
+pub(super) enum Replaced {
+    /// None: it only adds rows.
+    Nothing,
+    Deleted(Vec<ArrayRef>),
+    /// The rows as they were and, in the same order, as they are.
+    Updated(Vec<ArrayRef>, Vec<ArrayRef>),
+}
+
+impl Replaced {
+    /// The old rows and, where they are replaced, the new ones.
+    fn rows(&self) -> Option<(&[ArrayRef], Option<&[ArrayRef]>)> {
+        match self {
+            Replaced::Nothing => None,
+            Replaced::Deleted(old) => Some((old, None)),
+            Replaced::Updated(old, new) => Some((old, Some(new))),
+        }
+    }
+}
+
+fn is_deferred(transaction: &Transaction, reference: &Reference) -> bool {
+    let said = transaction.deferred.get(&reference.name).or_else(|| transaction.deferred.get(""));
+    reference.key.deferrable && said.copied().unwrap_or(reference.key.initially_deferred)
 }
 
 impl Writing<'_> {
@@ -99,42 +127,142 @@ impl Writing<'_> {
         Ok(collected)
     }
 
-    /// The table's rows that have one of the keys of `columns`.
-    pub(super) async fn existing(
-        &self,
-        prepared: &Prepared,
-        table: ObjectId,
-        schema: &RelationSchema,
-        key: &[usize],
-        columns: &[ArrayRef],
-    ) -> Result<Vec<ArrayRef>, PgError> {
-        let exact = key.iter().all(|index| is_exact(&schema.columns[*index].sql_type));
-        let keys = exact.then(|| key.iter().map(|index| ArrayRef::clone(&columns[*index])).collect());
-        let arrow_schema = schema.arrow();
-        let mut batches = Vec::new();
-        for answer in self.session.shared.runtime.peek(vec![PeekTarget { dataflow: table, keys }]).answers {
-            let answer = answer.await.map_err(|_| PgError::internal("a peek was not answered"))??;
-            for rows in answer.batches {
-                batches.push(batch(&arrow_schema, rows.columns().to_vec(), rows.num_rows())?);
-            }
-        }
-        let pending: Vec<Change> = self.pending().iter().filter(|change| change.table == table).cloned().collect();
-        if !pending.is_empty() {
-            let (_, schema) = write::table(prepared.catalog(), table)?;
-            batches = overlay(&schema, &arrow_schema, batches, &pending)?;
-        }
-        Ok(crate::read::concat(batches, &arrow_schema)?.0)
+    /// The rules of a table.
+    pub(super) fn rules(&self, table: ObjectId) -> Result<Arc<Rules>, PgError> {
+        self.session.shared.rules.get(&self.session.catalog(), table)
     }
 
-    /// Checks and applies a change, or adds it to the open block. On return it is as durable as the session wants.
+    /// Computes generated columns.
+    pub(super) fn fill(&self, rules: &Rules, columns: &mut [ArrayRef], row_count: usize) -> Result<(), PgError> {
+        if rules.expressions.generated.is_empty() {
+            return Ok(());
+        }
+        let session = &self.session;
+        rules.fill(&session.shared, &session.asker(), &session.catalog(), columns, row_count)
+    }
+
+    /// Checks and applies a change and what follows from it in tables that refer to the table, or adds all of it to the open
+    /// block. On return it is as durable as the session wants.
     pub(super) async fn write(
         &mut self,
-        object: &Object,
-        schema: &RelationSchema,
+        rules: &Arc<Rules>,
         change: Change,
+        replaced: Replaced,
     ) -> Result<(), PgError> {
-        check(&self.session.shared, object, schema, self.pending(), &change).await?;
-        self.write_checked(vec![change]).await
+        let changes = self.consequences(rules, change, replaced).await?;
+        self.write_checked(changes).await
+    }
+
+    /// The change and what follows from it, checked. Errors: `23502`, `23514`, `23505`, `23503`.
+    async fn consequences(
+        &self,
+        rules: &Arc<Rules>,
+        change: Change,
+        replaced: Replaced,
+    ) -> Result<Vec<Change>, PgError> {
+        let (shared, catalog) = (&self.session.shared, self.session.catalog());
+        let before = self.pending();
+        let mut waiting = VecDeque::from([(Arc::clone(rules), change, replaced)]);
+        // What is to hold when all of it has happened.
+        let (mut referring_after, mut written) = (Vec::new(), Vec::new());
+        let mut own: Vec<Change> = Vec::new();
+        while let Some((rules, change, replaced)) = waiting.pop_front() {
+            check_not_null(&rules.table, &rules.schema, &change)?;
+            if !rules.expressions.checks.is_empty() {
+                rules.check_conditions(shared, &self.session.asker(), &catalog, &change)?;
+            }
+            check_keys(shared, &rules, Pending { before, own: &own }, &change).await?;
+            own.push(change);
+            written.push(Arc::clone(&rules));
+            let Some((old, new)) = replaced.rows() else { continue };
+            for (place, reference) in rules.referrers.iter().enumerate() {
+                let pending = Pending { before, own: &own };
+                let found = rules::referring(shared, &catalog, reference, old, pending).await?;
+                let Some(first) = found.referred.first() else { continue };
+                let action = rules::action(reference, new.is_some());
+                match action {
+                    ReferentialAction::Restrict => return Err(rules::still_referenced(reference, old, *first)?),
+                    ReferentialAction::NoAction => {
+                        if !self.is_deferred(reference) {
+                            referring_after.push((Arc::clone(&rules), place, old.to_vec()));
+                        }
+                        continue;
+                    }
+                    _ => {}
+                }
+                let child = self.rules(reference.from.id)?;
+                let followed = self.follow(&child, reference, action, found, new)?;
+                waiting.push_back((child, followed.0, followed.1));
+            }
+        }
+        let pending = Pending { before, own: &own };
+        for (rules, place, old) in referring_after {
+            let reference = &rules.referrers[place];
+            let found = rules::referring(shared, &catalog, reference, &old, pending).await?;
+            if let Some(row) = found.referred.first() {
+                return Err(rules::still_referenced(reference, &old, *row)?);
+            }
+        }
+        for (rules, change) in written.iter().zip(&own) {
+            for reference in rules.references.iter().filter(|reference| !self.is_deferred(reference)) {
+                rules::check_reference(shared, &catalog, reference, &change.added()?, pending).await?;
+            }
+        }
+        Ok(own)
+    }
+
+    /// What a referential action does to the rows that refer.
+    fn follow(
+        &self,
+        child: &Rules,
+        reference: &Reference,
+        action: ReferentialAction,
+        found: Referring,
+        new: Option<&[ArrayRef]>,
+    ) -> Result<(Change, Replaced), PgError> {
+        let table = reference.from.id;
+        let row_count = found.referred.len();
+        let Referring { rows, referred } = found;
+        let key = &reference.key;
+        let mut after = rows.clone();
+        match (action, new) {
+            (ReferentialAction::Cascade, None) => {
+                return Ok((Change::constant(table, rows.clone(), row_count, -1), Replaced::Deleted(rows)));
+            }
+            (ReferentialAction::Cascade, Some(new)) => {
+                let values = rules::take_rows(&rules::pick(new, &key.referenced_columns), &referred)?;
+                for (column, value) in key.columns.iter().zip(values) {
+                    let wanted = child.schema.columns[*column].sql_type.arrow();
+                    after[*column] = match *value.data_type() == wanted {
+                        true => value,
+                        false => arrow::compute::cast(&value, &wanted)
+                            .map_err(|error| PgError::internal(error.to_string()))?,
+                    };
+                }
+            }
+            (ReferentialAction::SetDefault, _) => {
+                let (session, catalog) = (&self.session, self.session.catalog());
+                let defaults =
+                    rules::default_columns(&session.shared, &session.asker(), &catalog, &child.table, row_count)?;
+                for column in &key.columns {
+                    after[*column] = ArrayRef::clone(&defaults[*column]);
+                }
+            }
+            _ => {
+                for column in &key.columns {
+                    let data_type = child.schema.columns[*column].sql_type.arrow();
+                    after[*column] = arrow::array::new_null_array(&data_type, row_count);
+                }
+            }
+        }
+        self.fill(child, &mut after, row_count)?;
+        let change = Change::replace(table, rows.clone(), after.clone(), row_count)?;
+        Ok((change, Replaced::Updated(rows, after)))
+    }
+
+    /// Whether a reference is checked at COMMIT only.
+    fn is_deferred(&self, reference: &Reference) -> bool {
+        self.session.transaction.as_ref().is_some_and(|transaction| is_deferred(transaction, reference))
     }
 
     /// Applies changes that break no rule, at one time, or adds them to the open block. On return they are as durable as the
@@ -147,7 +275,8 @@ impl Writing<'_> {
             }
             return Ok(());
         }
-        apply(&self.session.shared, changes)?;
+        let catalog = self.session.shared.catalog();
+        apply(&self.session.shared, &catalog, changes, &CatalogChange::default(), || {})?;
         self.lock = None;
         if self.session.settings.synchronous_commit() {
             self.session.shared.sync_appended().await?;
@@ -227,7 +356,11 @@ pub(crate) async fn commit(session: &mut Session) -> Result<Response, PgError> {
         roll_back(session).await?;
         return Ok(command("ROLLBACK"));
     }
-    match try_commit(session).await {
+    let committed = match super::define::drop_at_commit(session).await {
+        Ok(()) => try_commit(session).await,
+        Err(error) => Err(error),
+    };
+    match committed {
         Ok(()) => {
             end(session, true);
             Ok(command("COMMIT"))
@@ -244,7 +377,12 @@ async fn try_commit(session: &mut Session) -> Result<(), PgError> {
     let Some(transaction) = session.transaction.as_mut() else { return Ok(()) };
     let lock = match transaction.writing.take() {
         Some(lock) => lock,
-        None if transaction.changes.is_empty() && transaction.definitions.is_empty() => return Ok(()),
+        None if transaction.changes.is_empty()
+            && transaction.definitions.is_empty()
+            && transaction.moves.is_empty() =>
+        {
+            return Ok(());
+        }
         None => Arc::clone(&shared.writing).lock_owned().await,
     };
     for (table, version) in &transaction.versions {
@@ -256,15 +394,29 @@ async fn try_commit(session: &mut Session) -> Result<(), PgError> {
             .with_hint("The transaction might succeed if retried."));
         }
     }
-    // What the block wrote was checked as it was written; since then others may have taken its keys.
-    let catalog = shared.catalog();
-    let changes = transaction.changes.clone();
-    for (index, change) in changes.iter().enumerate() {
-        let (object, schema) = write::table(&catalog, change.table)?;
-        check(&shared, &object, &schema, &changes[..index], change).await?;
+    let catalog = transaction.catalog.clone().unwrap_or_else(|| shared.catalog());
+    let changes: Vec<Change> =
+        transaction.changes.iter().filter(|change| catalog.get(change.table).is_some()).cloned().collect();
+    check_again(&shared, &catalog, &changes).await?;
+    let definitions = std::mem::take(&mut transaction.definitions);
+    let moves = std::mem::take(&mut transaction.moves);
+    match definitions.is_empty() {
+        true => ddl::commit(&shared, &[], changes)?,
+        false => {
+            let shared = Arc::clone(&shared);
+            blocking(move || {
+                let committed = ddl::commit(&shared, &definitions, changes);
+                if committed.is_err() {
+                    ddl::roll_back(&shared, &definitions);
+                }
+                committed
+            })
+            .await?;
+        }
     }
-    commit_definitions(session).await?;
-    apply(&shared, changes)?;
+    for (oid, position) in moves {
+        shared.sequences.set(&shared.storage, oid, position)?;
+    }
     drop(lock);
     if session.settings.synchronous_commit() {
         shared.sync_appended().await?;
@@ -272,14 +424,62 @@ async fn try_commit(session: &mut Session) -> Result<(), PgError> {
     Ok(())
 }
 
-async fn commit_definitions(session: &mut Session) -> Result<(), PgError> {
-    let Some(transaction) = session.transaction.as_mut().filter(|transaction| !transaction.definitions.is_empty())
-    else {
-        return Ok(());
+/// What the block wrote was checked as it was written; since then others may have taken its keys, or what it refers to. And
+/// some checks were put off until now.
+async fn check_again(shared: &Shared, catalog: &Arc<Catalog>, changes: &[Change]) -> Result<(), PgError> {
+    for (index, change) in changes.iter().enumerate() {
+        let rules = shared.rules.get(catalog, change.table)?;
+        check_keys(shared, &rules, Pending::all(&changes[..index]), change).await?;
+    }
+    check_references(shared, catalog, changes).await
+}
+
+/// Errors: `23503` if the tables' rows after `changes` refer to nothing.
+async fn check_references(shared: &Shared, catalog: &Arc<Catalog>, changes: &[Change]) -> Result<(), PgError> {
+    let pending = Pending::all(changes);
+    for change in changes {
+        let rules = shared.rules.get(catalog, change.table)?;
+        if rules.references.is_empty() && rules.referrers.is_empty() {
+            continue;
+        }
+        // A row that a later statement of the block took away again refers to nothing and need not.
+        let added = change.added()?;
+        let added = write::still_there(shared, &rules.schema, change.table, added, pending).await?;
+        for reference in &rules.references {
+            rules::check_reference(shared, catalog, reference, &added, pending).await?;
+        }
+        let removed = change.removed()?;
+        for reference in &rules.referrers {
+            let found = rules::referring(shared, catalog, reference, &removed, pending).await?;
+            if let Some(row) = found.referred.first() {
+                return Err(rules::still_referenced(reference, &removed, *row)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// SET CONSTRAINTS: IMMEDIATE checks what was put off. Errors: `23503`.
+pub(super) async fn set_constraints(
+    session: &mut Session,
+    names: Option<&[String]>,
+    deferred: bool,
+) -> Result<Response, PgError> {
+    let (shared, catalog) = (Arc::clone(&session.shared), session.catalog());
+    let Some(transaction) = session.transaction.as_mut() else {
+        session.warning(SqlState("25P01"), "SET CONSTRAINTS can only be used in transaction blocks");
+        return Ok(command("SET CONSTRAINTS"));
     };
-    let definitions = std::mem::take(&mut transaction.definitions);
-    let shared = Arc::clone(&session.shared);
-    blocking(move || ddl::commit(&shared, &definitions)).await
+    match names {
+        None => transaction.deferred = HashMap::from([(String::new(), deferred)]),
+        Some(names) => transaction.deferred.extend(names.iter().map(|name| (name.clone(), deferred))),
+    }
+    if !deferred {
+        let there = |change: &&Change| catalog.get(change.table).is_some();
+        let changes: Vec<Change> = transaction.changes.iter().filter(there).cloned().collect();
+        check_references(&shared, &catalog, &changes).await?;
+    }
+    Ok(command("SET CONSTRAINTS"))
 }
 
 /// Ends the block and all it did.
@@ -295,7 +495,7 @@ pub(crate) async fn roll_back(session: &mut Session) -> Result<(), PgError> {
     }
     let shared = Arc::clone(&session.shared);
     blocking(move || {
-        ddl::roll_back(&shared, &definitions.into_iter().rev().collect::<Vec<_>>());
+        ddl::roll_back(&shared, &definitions);
         Ok(())
     })
     .await

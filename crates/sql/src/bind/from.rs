@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use catalog::ObjectKind;
+use catalog::{NamedRelation, Object, ObjectKind};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{Column, JoinType, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan, SubqueryAlias, TableScanBuilder, TableSource, lit};
@@ -403,7 +403,7 @@ impl Binder<'_> {
         name: &ast::ObjectName,
         span: Span,
     ) -> Result<Item, PgError> {
-        let Some(object) = self.context.catalog.resolve(schema, relation) else {
+        let Some((object, named)) = self.relation(schema, relation) else {
             let message = format!("relation \"{}\" does not exist", name_text(name));
             return Err(self.at(PgError::new(SqlState::UNDEFINED_TABLE, message), span));
         };
@@ -414,7 +414,7 @@ impl Binder<'_> {
                 let output = match known {
                     Some(output) => output,
                     None => {
-                        let output = self.bind_view(query)?;
+                        let output = self.bind_view(object, query)?;
                         self.views.borrow_mut().insert(object.id, output.clone());
                         output
                     }
@@ -424,6 +424,7 @@ impl Binder<'_> {
                     column.name = named.name.clone();
                 }
                 let columns = output.columns.into_iter().map(scope_column).collect();
+                let columns = as_named(object, named.as_ref(), columns, &mut None)?;
                 Ok((output.plan, Scope::of_relation(relation, Some(object.schema.clone()), columns, None)))
             }
             ObjectKind::Index { .. } => {
@@ -439,33 +440,36 @@ impl Binder<'_> {
                 Err(self.at(PgError::new(SqlState::WRONG_OBJECT_TYPE, message), span))
             }
             _ => match object.relation_schema() {
-                Some(columns) => self.scan(object.id, columns, relation, &object.schema),
+                Some(columns) => self.scan(object, columns, relation, named.as_ref()),
                 None => Err(PgError::internal(format!("\"{relation}\" has no columns"))),
             },
         }
     }
 
-    fn bind_view(&self, text: &str) -> Result<Output, PgError> {
+    fn bind_view(&self, view: &Arc<Object>, text: &str) -> Result<Output, PgError> {
         if self.view_depth.get() >= 100 {
             return Err(PgError::new(SqlState::STATEMENT_TOO_COMPLEX, "views are nested too deeply"));
         }
         let query = crate::parse::parse_query(text)?;
         self.view_depth.set(self.view_depth.get() + 1);
+        self.meanings.borrow_mut().push(Arc::clone(view));
         let output = self.bind_query(&query, &Env::Root, false);
+        self.meanings.borrow_mut().pop();
         self.view_depth.set(self.view_depth.get() - 1);
         output
     }
 
     fn scan(
         &self,
-        id: repr::ObjectId,
+        object: &Object,
         columns: &RelationSchema,
         relation: &str,
-        schema: &str,
+        named: Option<&NamedRelation>,
     ) -> Result<Item, PgError> {
         let alias = TableReference::bare(self.fresh("t"));
         let source = Arc::new(RelationSource(columns.arrow()));
-        let scan = TableScanBuilder::new(TableReference::bare(id.to_string()), source).build().map_err(internal)?;
+        let scan =
+            TableScanBuilder::new(TableReference::bare(object.id.to_string()), source).build().map_err(internal)?;
         let plan = SubqueryAlias::try_new(Arc::new(LogicalPlan::TableScan(scan)), alias.clone()).map_err(internal)?;
         let columns_of_scope = columns
             .columns
@@ -480,8 +484,9 @@ impl Binder<'_> {
                 nullable: column.nullable,
             })
             .collect();
-        let scope =
-            Scope::of_relation(relation, Some(schema.to_string()), columns_of_scope, columns.primary_key.clone());
+        let mut key = columns.primary_key.clone();
+        let columns_of_scope = as_named(object, named, columns_of_scope, &mut key)?;
+        let scope = Scope::of_relation(relation, Some(object.schema.clone()), columns_of_scope, key);
         Ok((LogicalPlan::SubqueryAlias(plan), scope))
     }
 
@@ -510,6 +515,32 @@ impl Binder<'_> {
         filters.extend(conditions.into_iter().filter(|condition| *condition != lit(true)));
         join(left, correlated.plan, join_type, correlated.on, correlated.null_on, filters)
     }
+}
+
+/// The columns of a relation as they were named when a view over it was made, and the key among them.
+///
+/// Errors: 42703 if one of them is gone.
+fn as_named(
+    object: &Object,
+    named: Option<&NamedRelation>,
+    columns: Vec<ScopeColumn>,
+    key: &mut Option<Vec<usize>>,
+) -> Result<Vec<ScopeColumn>, PgError> {
+    let Some(named) = named else { return Ok(columns) };
+    let mut kept = Vec::with_capacity(named.columns.len());
+    let mut places = Vec::with_capacity(named.columns.len());
+    for (number, name) in &named.columns {
+        let index = object.column_at(*number).ok_or_else(|| {
+            let message = format!("column \"{name}\" of relation \"{}\" does not exist", object.name);
+            PgError::new(SqlState::UNDEFINED_COLUMN, message)
+        })?;
+        kept.push(ScopeColumn { name: name.clone(), ..columns[index].clone() });
+        places.push(index);
+    }
+    *key = key
+        .take()
+        .and_then(|key| key.into_iter().map(|column| places.iter().position(|place| *place == column)).collect());
+    Ok(kept)
 }
 
 /// `s.t` as messages show it.

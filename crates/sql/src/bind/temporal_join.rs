@@ -73,8 +73,8 @@ impl Binder<'_> {
         if name.schema.is_none() && self.find_cte(&name.name, env)?.is_some() {
             return Ok(None);
         }
-        let object = self.context.catalog.resolve(name.schema.as_deref(), &name.name);
-        Ok(match object.map(|object| &object.kind) {
+        let relation = self.relation(name.schema.as_deref(), &name.name);
+        Ok(match relation.map(|(object, _)| &object.kind) {
             Some(ObjectKind::Source { description }) => description.watermark,
             Some(ObjectKind::Table { options, .. }) => options.watermark,
             _ => None,

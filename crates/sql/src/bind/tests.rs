@@ -47,13 +47,10 @@ impl Database {
         for statement in include_str!("tests/setup.sql").lines().map(|line| line.trim_end_matches(';')) {
             if let Some(definition) = statement.strip_prefix("CREATE TABLE ") {
                 let (name, columns) = definition.split_once(" (").unwrap();
-                database.create(
-                    name,
-                    ObjectKind::Table {
-                        schema: table_schema(columns.trim_end_matches(')')),
-                        options: Default::default(),
-                    },
-                );
+                let schema = table_schema(columns.trim_end_matches(')'));
+                let numbers = 1..=schema.columns.len() as i16;
+                let details = numbers.map(|number| catalog::ColumnDetail { number, ..Default::default() }).collect();
+                database.create(name, ObjectKind::Table { schema, details, options: Default::default() });
             } else if let Some(insert) = statement.strip_prefix("INSERT INTO ") {
                 let (name, values) = insert.split_once(' ').unwrap();
                 let object = Arc::clone(database.catalog.resolve(None, name).unwrap());
@@ -74,9 +71,7 @@ impl Database {
 
     fn create(&mut self, name: &str, kind: ObjectKind) {
         let id = ObjectId(catalog::FIRST_USER_ID + self.catalog.objects().count() as u32);
-        let schema = "public".to_string();
-        let object = Object { id, schema, name: name.to_string(), kind, sql: String::new(), depends_on: Vec::new() };
-        self.catalog.insert(object).unwrap();
+        self.catalog.insert(Object::new(id, "public", name, kind)).unwrap();
     }
 
     fn bind(&self, query: &str) -> Result<BoundQuery, PgError> {

@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, UInt32Type};
-use catalog::system::{Snapshot, constraint_definition, index_definition, quote_identifier};
-use catalog::{Catalog, Object};
+use catalog::definition::{constraint_definition, index_definition};
+pub use catalog::system::format_type;
+use catalog::system::{Snapshot, quote_identifier};
+use catalog::{Catalog, Object, ObjectKind, Position, Sequence, SequenceAccess};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
@@ -106,18 +108,29 @@ static FUNCTIONS: &[Function] = functions! {
     "clock_timestamp"() -> "timestamptz" LAX = |_, _| Ok(Value::Int(
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
     ));
-    "col_description"("oid", "int4") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "col_description"("oid", "int4") -> "text" STRICT = |snapshot, arguments| {
+        let Value::Int(number) = arguments[1] else { return Ok(Value::Null) };
+        comment(snapshot, arguments[0].oid(), number as i16)
+    };
     "current_catalog"() -> "name" LAX = |snapshot, _| text(&snapshot.database);
     "current_date"() -> "date" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?.div_euclid(86_400_000_000)));
     "current_database"() -> "name" LAX = |snapshot, _| text(&snapshot.database);
     "current_role"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
-    "current_schema"() -> "name" LAX = |_, _| text("public");
-    "current_schemas"("bool") -> "_name" STRICT = |_, arguments| {
-        let mut schemas = vec!["public".to_string()];
-        if arguments[0] == Value::Bool(true) {
-            schemas.insert(0, "pg_catalog".to_string());
-        }
+    "current_schema"() -> "name" LAX = |snapshot, _| {
+        optional(snapshot.search_path.creation_schema(&snapshot.catalog).map(str::to_string))
+    };
+    "current_schemas"("bool") -> "_name" STRICT = |snapshot, arguments| {
+        let there = |schema: &&str| snapshot.catalog.has_schema(schema);
+        let (path, implied) = (&snapshot.search_path, arguments[0] == Value::Bool(true));
+        let schemas: Vec<String> = match implied {
+            true => path.searched().filter(there).filter(|schema| *schema != "tw_catalog").map(str::to_string).collect(),
+            false => path.schemas.iter().map(String::as_str).filter(there).map(str::to_string).collect(),
+        };
         Ok(Value::Texts(schemas.into_iter().map(Some).collect()))
+    };
+    "currval"("regclass") -> "int8" STRICT = |snapshot, arguments| {
+        let (object, _) = sequence(snapshot, arguments[0].oid())?;
+        current_value(snapshot, Some(object))
     };
     "current_setting"("text") -> "text" STRICT = |snapshot, arguments| setting(snapshot, arguments[0].text());
     "current_setting"("text", "bool") -> "text" STRICT = |snapshot, arguments| {
@@ -151,12 +164,24 @@ static FUNCTIONS: &[Function] = functions! {
     "inet_client_port"() -> "int4" LAX = |_, _| Ok(Value::Null);
     "inet_server_addr"() -> "text" LAX = |_, _| Ok(Value::Null);
     "inet_server_port"() -> "int4" LAX = |_, _| Ok(Value::Null);
+    "lastval"() -> "int8" LAX = |snapshot, _| current_value(snapshot, None);
     "localtime"() -> "time" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?.rem_euclid(86_400_000_000)));
     "localtimestamp"() -> "timestamp" LAX = |snapshot, _| Ok(Value::Int(local(snapshot)?));
     "mz_now"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us.div_euclid(1000) * 1000));
+    "nextval"("regclass") -> "int8" STRICT = |snapshot, arguments| {
+        let (object, declared) = sequence(snapshot, arguments[0].oid())?;
+        moved(snapshot)?.next(object.oid, declared).map(Value::Int)
+    };
     "now"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
-    "obj_description"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
-    "obj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "obj_description"("oid") -> "text" STRICT = |snapshot, arguments| comment(snapshot, arguments[0].oid(), 0);
+    "obj_description"("oid", "name") -> "text" STRICT = |snapshot, arguments| {
+        let class = snapshot.catalog.by_oid(arguments[0].oid().0).map(|object| catalog::system::class_of(object));
+        let wanted = snapshot.catalog.resolve(Some("pg_catalog"), arguments[1].text()).map(|object| object.oid);
+        match class.is_some() && class == wanted {
+            true => comment(snapshot, arguments[0].oid(), 0),
+            false => Ok(Value::Null),
+        }
+    };
     "pg_backend_pid"() -> "int4" LAX = |snapshot, _| Ok(Value::Int(snapshot.process_id as i64));
     "pg_char_to_encoding"("name") -> "int4" STRICT = |_, arguments| {
         Ok(Value::Int(if arguments[0].text().replace('-', "").eq_ignore_ascii_case("utf8") { 6 } else { -1 }))
@@ -170,10 +195,10 @@ static FUNCTIONS: &[Function] = functions! {
     };
     "pg_function_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_get_constraintdef"("oid") -> "text" STRICT = |snapshot, arguments| {
-        optional(constraint_definition(&snapshot.catalog, arguments[0].oid().0))
+        defined(snapshot, arguments[0].oid(), constraint_definition)
     };
     "pg_get_constraintdef"("oid", "bool") -> "text" STRICT = |snapshot, arguments| {
-        optional(constraint_definition(&snapshot.catalog, arguments[0].oid().0))
+        defined(snapshot, arguments[0].oid(), constraint_definition)
     };
     "pg_get_expr"("text", "oid") -> "text" STRICT = |_, arguments| Ok(arguments[0].clone());
     "pg_get_expr"("text", "oid", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[0].clone());
@@ -182,13 +207,13 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_get_function_result"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_functiondef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_indexdef"("oid") -> "text" STRICT = |snapshot, arguments| {
-        optional(index_definition(&snapshot.catalog, arguments[0].oid().0))
+        defined(snapshot, arguments[0].oid(), index_definition)
     };
     "pg_get_indexdef"("oid", "int4", "bool") -> "text" STRICT = index_column;
     "pg_get_partkeydef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_ruledef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_ruledef"("oid", "bool") -> "text" STRICT = |_, _| Ok(Value::Null);
-    "pg_get_serial_sequence"("text", "text") -> "text" STRICT = |_, _| Ok(Value::Null);
+    "pg_get_serial_sequence"("text", "text") -> "text" STRICT = serial_sequence;
     "pg_get_statisticsobjdef_columns"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_triggerdef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_triggerdef"("oid", "bool") -> "text" STRICT = |_, _| Ok(Value::Null);
@@ -203,13 +228,18 @@ static FUNCTIONS: &[Function] = functions! {
         optional(view_definition(&snapshot.catalog, arguments[0].oid()))
     };
     "pg_get_viewdef"("text") -> "text" STRICT = |snapshot, arguments| {
-        let object = named(&snapshot.catalog, arguments[0].text());
-        optional(object.and_then(|object| view_definition(&snapshot.catalog, object.id)))
+        let object = snapshot.search_path.resolve_text(&snapshot.catalog, arguments[0].text());
+        optional(object.and_then(|object| view_definition(&snapshot.catalog, ObjectId(object.oid))))
     };
     "pg_indexes_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
     "pg_is_in_recovery"() -> "bool" LAX = |_, _| Ok(Value::Bool(false));
     "pg_is_other_temp_schema"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
     "pg_my_temp_schema"() -> "oid" LAX = |_, _| Ok(Value::Oid(0));
+    "pg_sequence_last_value"("regclass") -> "int8" STRICT = |snapshot, arguments| {
+        let (object, declared) = sequence(snapshot, arguments[0].oid())?;
+        let position = snapshot.sequences.as_ref().map(|access| access.position(object.oid, declared));
+        Ok(position.filter(|position| position.is_called).map_or(Value::Null, |position| Value::Int(position.last_value)))
+    };
     "pg_opclass_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_operator_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_relation_filenode"("oid") -> "oid" STRICT = |_, _| Ok(Value::Null);
@@ -223,9 +253,8 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_sleep"("float8") -> "text" STRICT = |_, _| text("");
     "pg_statistics_obj_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_table_is_visible"("oid") -> "bool" STRICT = |snapshot, arguments| {
-        let id = catalog::system::primary_key_table(arguments[0].oid()).unwrap_or(arguments[0].oid());
-        Ok(snapshot.catalog.get(id).map_or(Value::Null, |object| {
-            let found = snapshot.catalog.resolve(None, &object.name);
+        Ok(snapshot.catalog.by_oid(arguments[0].oid().0).map_or(Value::Null, |object| {
+            let found = snapshot.search_path.resolve(&snapshot.catalog, None, &object.name);
             Value::Bool(found.is_some_and(|found| found.id == object.id))
         }))
     };
@@ -234,17 +263,21 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_total_relation_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
     "pg_ts_config_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_type_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
-    "regclassin"("text") -> "regclass" STRICT = |snapshot, arguments| regclass(&snapshot.catalog, arguments[0].text());
-    "regclassout"("regclass") -> "text" STRICT = |snapshot, arguments| text(class_name(&snapshot.catalog, arguments[0].oid()));
+    "regclassin"("text") -> "regclass" STRICT = |snapshot, arguments| regclass(snapshot, arguments[0].text());
+    "regclassout"("regclass") -> "text" STRICT = |snapshot, arguments| text(class_name(snapshot, arguments[0].oid()));
     "regtypein"("text") -> "regtype" STRICT = |_, arguments| regtype(arguments[0].text());
     "regtypeout"("regtype") -> "text" STRICT = |_, arguments| text(type_name(arguments[0].oid().0, -1));
     "row_security_active"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
     "session_user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
     "set_config"("text", "text", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[1].clone());
+    "setval"("regclass", "int8") -> "int8" STRICT = |snapshot, arguments| set_value(snapshot, arguments, true);
+    "setval"("regclass", "int8", "bool") -> "int8" STRICT = |snapshot, arguments| {
+        set_value(snapshot, arguments, arguments[2] == Value::Bool(true))
+    };
     "shobj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
     "statement_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.statement_us));
     "to_regclass"("text") -> "regclass" STRICT = |snapshot, arguments| {
-        Ok(regclass(&snapshot.catalog, arguments[0].text()).unwrap_or(Value::Null))
+        Ok(regclass(snapshot, arguments[0].text()).unwrap_or(Value::Null))
     };
     "transaction_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
     "txid_current"() -> "int8" LAX = |_, _| Ok(Value::Int(1));
@@ -493,6 +526,9 @@ impl ScalarUDFImpl for CatalogFunction {
             return Err(external(PgError::unsupported(format!("function {} here", self.function.name))));
         };
         let constant = args.args.iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+        // Each row gets a number of its own.
+        let moves = matches!(self.function.name, "nextval" | "setval");
+        let constant = constant && !moves;
         let row_count = if constant { 1 } else { args.number_rows };
         let columns: Vec<ArrayRef> =
             args.args.iter().map(|argument| argument.to_array(row_count)).collect::<Result<_, _>>()?;
@@ -506,6 +542,9 @@ impl ScalarUDFImpl for CatalogFunction {
                 continue;
             }
             let key = format!("{values:?}");
+            if moves {
+                known.clear();
+            }
             if let Some(value) = known.get(&key) {
                 results.push(value.clone());
                 continue;
@@ -627,21 +666,100 @@ fn setting(snapshot: &Snapshot, name: &str) -> Result<Value, PgError> {
 
 /// `pg_get_indexdef` of one column is its name; column 0 is the whole index.
 fn index_column(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, PgError> {
-    let definition = index_definition(&snapshot.catalog, arguments[0].oid().0);
     let Value::Int(number) = arguments[1] else { return Ok(Value::Null) };
     if number <= 0 {
-        return optional(definition);
+        return defined(snapshot, arguments[0].oid(), index_definition);
     }
-    let columns = definition.and_then(|definition| {
-        let list = definition.rsplit_once(" (")?.1.trim_end_matches(')').to_string();
-        list.split(", ").nth(number as usize - 1).map(str::to_string)
-    });
-    text(columns.unwrap_or_default())
+    let name = || {
+        let index = snapshot.catalog.by_oid(arguments[0].oid().0)?;
+        let ObjectKind::Index { on, columns, .. } = &index.kind else { return None };
+        let column = *columns.get(number as usize - 1)?;
+        Some(quote_identifier(&snapshot.catalog.get(*on)?.relation_schema()?.columns[column].name))
+    };
+    text(name().unwrap_or_default())
 }
 
-fn view_definition(catalog: &Catalog, id: ObjectId) -> Option<String> {
-    let definition = catalog.get(id)?.view_definition()?;
+fn view_definition(catalog: &Catalog, oid: ObjectId) -> Option<String> {
+    let definition = catalog::definition::view_query(catalog.by_oid(oid.0)?, catalog)?;
     Some(format!(" {};", definition.trim().trim_end_matches(';')))
+}
+
+/// What `definition` says of the object with this OID.
+fn defined(
+    snapshot: &Snapshot,
+    oid: ObjectId,
+    definition: fn(&Object, &Catalog) -> Option<String>,
+) -> Result<Value, PgError> {
+    optional(snapshot.catalog.by_oid(oid.0).and_then(|object| definition(object, &snapshot.catalog)))
+}
+
+fn comment(snapshot: &Snapshot, oid: ObjectId, number: i16) -> Result<Value, PgError> {
+    optional(snapshot.catalog.by_oid(oid.0).and_then(|object| object.comments.get(&number).cloned()))
+}
+
+/// The sequence with this OID. Errors: 42809 for anything else.
+fn sequence(snapshot: &Snapshot, oid: ObjectId) -> Result<(&Object, &Sequence), PgError> {
+    match snapshot.catalog.by_oid(oid.0) {
+        Some(object) => match &object.kind {
+            ObjectKind::Sequence(sequence) => Ok((object, sequence)),
+            _ => Err(PgError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a sequence", object.name))),
+        },
+        None => {
+            let message = format!("could not open relation with OID {oid}");
+            Err(PgError::new(SqlState::INTERNAL_ERROR, message))
+        }
+    }
+}
+
+/// Errors: 25006 where nothing may be moved.
+fn moved(snapshot: &Snapshot) -> Result<&Arc<dyn SequenceAccess>, PgError> {
+    snapshot.sequences.as_ref().ok_or_else(|| {
+        PgError::new(SqlState::READ_ONLY_SQL_TRANSACTION, "cannot execute nextval() in a read-only transaction")
+    })
+}
+
+fn current_value(snapshot: &Snapshot, of: Option<&Object>) -> Result<Value, PgError> {
+    let current = snapshot.sequences.as_ref().and_then(|access| access.current(of.map(|object| object.oid)));
+    current.map(Value::Int).ok_or_else(|| {
+        let message = match of {
+            Some(object) => format!("currval of sequence \"{}\" is not yet defined in this session", object.name),
+            None => "lastval is not yet defined in this session".to_string(),
+        };
+        PgError::new(SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, message)
+    })
+}
+
+fn set_value(snapshot: &Snapshot, arguments: &[Value], is_called: bool) -> Result<Value, PgError> {
+    let (object, declared) = sequence(snapshot, arguments[0].oid())?;
+    let Value::Int(last_value) = arguments[1] else { return Ok(Value::Null) };
+    if !(declared.min..=declared.max).contains(&last_value) {
+        let message = format!(
+            "setval: value {last_value} is out of bounds for sequence \"{}\" ({}..{})",
+            object.name, declared.min, declared.max
+        );
+        return Err(PgError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, message));
+    }
+    moved(snapshot)?.set(object.oid, declared, Position { last_value, is_called })?;
+    Ok(Value::Int(last_value))
+}
+
+/// `pg_get_serial_sequence('table', 'column')`: the sequence that the column owns.
+fn serial_sequence(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, PgError> {
+    let (catalog, name, column) = (&snapshot.catalog, arguments[0].text(), arguments[1].text());
+    let table = snapshot
+        .search_path
+        .resolve_text(catalog, name)
+        .ok_or_else(|| PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist")))?;
+    let index = table.relation_schema().and_then(|schema| schema.column_index(column)).ok_or_else(|| {
+        let message = format!("column \"{column}\" of relation \"{}\" does not exist", table.name);
+        PgError::new(SqlState::UNDEFINED_COLUMN, message)
+    })?;
+    let owner = Some((table.id, table.column_number(index)));
+    let owned = catalog
+        .dependents(table.id)
+        .into_iter()
+        .find(|object| matches!(&object.kind, ObjectKind::Sequence(sequence) if sequence.owned_by == owner));
+    optional(owned.map(|sequence| catalog::definition::qualified(sequence)))
 }
 
 /// What `format_type` prints; `-` for no type, `???` for one we do not have, as PostgreSQL does.
@@ -650,27 +768,6 @@ fn type_name(oid: u32, typmod: i32) -> String {
         Some(sql_type) => format_type(&sql_type, typmod),
         None if oid == 0 => "-".to_string(),
         None => "???".to_string(),
-    }
-}
-
-/// A type as `format_type` prints it: `character varying(20)`, `numeric(10,2)[]`.
-pub fn format_type(sql_type: &SqlType, typmod: i32) -> String {
-    match sql_type {
-        SqlType::Array(element) => format!("{}[]", format_type(element, typmod)),
-        SqlType::Varchar | SqlType::Bpchar if typmod >= 4 => format!("{}({})", sql_type.sql_name(), typmod - 4),
-        SqlType::Numeric if typmod >= 4 => {
-            // The scale is signed, in eleven bits.
-            let packed = typmod - 4;
-            format!("numeric({},{})", (packed >> 16) & 0xffff, ((packed & 0x7ff) ^ 0x400) - 0x400)
-        }
-        SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz if typmod >= 0 => {
-            let name = sql_type.sql_name();
-            match name.split_once(' ') {
-                Some((first, rest)) => format!("{first}({typmod}) {rest}"),
-                None => format!("{name}({typmod})"),
-            }
-        }
-        sql_type => sql_type.sql_name(),
     }
 }
 
@@ -684,33 +781,12 @@ pub fn printed(expr: Expr, sql_type: &SqlType) -> Option<Expr> {
     resolve(name, vec![TypedExpr::new(expr, sql_type.clone())]).ok().map(|typed| typed.expr)
 }
 
-/// The object that a possibly quoted, possibly qualified name means.
-fn named<'a>(catalog: &'a Catalog, name: &str) -> Option<&'a Arc<Object>> {
-    let mut parts: Vec<String> = Vec::new();
-    let mut part = String::new();
-    let mut quoted = false;
-    for character in name.trim().chars() {
-        match character {
-            '"' => quoted = !quoted,
-            '.' if !quoted => parts.push(std::mem::take(&mut part)),
-            character if quoted => part.push(character),
-            character => part.extend(character.to_lowercase()),
-        }
-    }
-    parts.push(part);
-    match parts.as_slice() {
-        [name] => catalog.resolve(None, name),
-        [schema, name] => catalog.resolve(Some(schema), name),
-        _ => None,
-    }
-}
-
-fn regclass(catalog: &Catalog, name: &str) -> Result<Value, PgError> {
+fn regclass(snapshot: &Snapshot, name: &str) -> Result<Value, PgError> {
     if let Ok(oid) = name.trim().parse::<u32>() {
         return Ok(Value::Oid(oid));
     }
-    match named(catalog, name) {
-        Some(object) => Ok(Value::Oid(object.id.0)),
+    match snapshot.search_path.resolve_text(&snapshot.catalog, name) {
+        Some(object) => Ok(Value::Oid(object.oid)),
         None => Err(PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))),
     }
 }
@@ -766,19 +842,16 @@ fn joined(array: &Value, separator: &str, null: Option<&Value>) -> Result<Value,
 }
 
 /// What a regclass prints: the name, qualified where it must be; the number of one that is gone.
-fn class_name(catalog: &Catalog, id: ObjectId) -> String {
-    if let Some(table) = catalog::system::primary_key_table(id).and_then(|table| catalog.get(table)) {
-        return quote_identifier(&format!("{}_pkey", table.name));
-    }
-    let Some(object) = catalog.get(id) else {
-        return match id.0 {
+fn class_name(snapshot: &Snapshot, oid: ObjectId) -> String {
+    let Some(object) = snapshot.catalog.by_oid(oid.0) else {
+        return match oid.0 {
             0 => "-".to_string(),
             other => other.to_string(),
         };
     };
     let name = quote_identifier(&object.name);
-    match catalog.resolve(None, &object.name) {
-        Some(found) if found.id == id => name,
+    match snapshot.search_path.resolve(&snapshot.catalog, None, &object.name) {
+        Some(found) if found.id == object.id => name,
         _ => format!("{}.{name}", quote_identifier(&object.schema)),
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use super::Statement;
+use super::{Alter, Comment, SequenceOptions, Statement};
 
 /// A statement as it was written; nothing is looked up yet.
 #[derive(Clone, Debug)]
@@ -14,7 +14,7 @@ pub enum Ast {
     Query(Box<ast::Query>),
     /// A query as of a moment.
     QueryAsOf(Box<ast::Query>, ast::Expr),
-    Insert(Box<ast::Insert>),
+    Insert(Box<ast::Insert>, Overriding),
     Update(Box<ast::Update>),
     Delete(Box<ast::Delete>),
     CreateTable(CreateTable),
@@ -22,14 +22,19 @@ pub enum Ast {
     CreateConnection(CreateConnection),
     CreateView(CreateView),
     CreateIndex(Box<ast::CreateIndex>),
+    CreateSequence(CreateSequence),
+    CreateSchema(CreateSchema),
+    Alter(Alter),
+    Comment(Comment),
     Drop(Drop),
-    /// TRUNCATE of tables.
-    Truncate(Vec<Name>),
+    Truncate(Truncate),
     Show(Show),
     Set(Set),
     /// RESET of one setting, or of ALL.
     Reset(Option<String>),
     SetTransaction(TransactionModes),
+    /// Of these, or of ALL; whether DEFERRED.
+    SetConstraints(Option<Vec<String>>, bool),
     Explain(Explain),
     Subscribe(Subscribe),
     CopyOut(CopyOut),
@@ -52,6 +57,18 @@ pub enum Ast {
     Checkpoint,
     /// PostgreSQL has it, we do not: `ALTER TABLE`, `GRANT`.
     Unsupported(String),
+}
+
+/// What INSERT says of values for identity columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overriding {
+    /// Nothing.
+    #[default]
+    No,
+    /// OVERRIDING SYSTEM VALUE: the values inserted count.
+    System,
+    /// OVERRIDING USER VALUE: the sequence's count.
+    User,
 }
 
 /// The name of an object, folded to lower case where it was not quoted.
@@ -110,9 +127,38 @@ pub struct CreateConnection {
 pub struct CreateTable {
     /// All of it but what follows.
     pub(crate) table: Box<ast::CreateTable>,
+    pub(crate) temporary: bool,
     pub(crate) append_only: bool,
     /// WITH (..).
     pub(crate) options: Options,
+    /// AS query.
+    pub(crate) query: Option<Box<ast::Query>>,
+    /// Not WITH NO DATA.
+    pub(crate) with_data: bool,
+}
+
+/// CREATE SEQUENCE.
+#[derive(Clone, Debug)]
+pub struct CreateSequence {
+    pub(crate) name: Name,
+    pub(crate) temporary: bool,
+    pub(crate) if_not_exists: bool,
+    pub(crate) options: SequenceOptions,
+}
+
+/// CREATE SCHEMA.
+#[derive(Clone, Debug)]
+pub struct CreateSchema {
+    pub(crate) name: String,
+    pub(crate) if_not_exists: bool,
+}
+
+/// TRUNCATE.
+#[derive(Clone, Debug)]
+pub struct Truncate {
+    pub(crate) tables: Vec<Name>,
+    pub(crate) restart_identity: bool,
+    pub(crate) cascade: bool,
 }
 
 /// CREATE VIEW and CREATE MATERIALIZED VIEW.
@@ -140,6 +186,8 @@ pub enum Kind {
     View,
     MaterializedView,
     Index,
+    Sequence,
+    Schema,
 }
 
 impl Kind {
@@ -152,6 +200,8 @@ impl Kind {
             Kind::View => "view",
             Kind::MaterializedView => "materialized view",
             Kind::Index => "index",
+            Kind::Sequence => "sequence",
+            Kind::Schema => "schema",
         }
     }
 }

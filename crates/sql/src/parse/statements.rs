@@ -6,20 +6,19 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::{
-    Ast, CopyIn, CopyOut, CopySource, CreateTable, CreateView, DIALECT, Declare, DiscardTarget, Drop, Execute, Explain,
-    Fetch, Kind, Name, Options, Prepare, Set, Show, StatementParser, Subscribe, SubscribeTarget, TransactionModes,
-    parser_of,
+    Ast, CopyIn, CopyOut, CopySource, CreateSchema, CreateSequence, CreateTable, CreateView, DIALECT, Declare,
+    DiscardTarget, Drop, Execute, Explain, Fetch, Kind, Options, Overriding, Prepare, Set, Show, StatementParser,
+    Subscribe, SubscribeTarget, TransactionModes, Truncate, parser_of,
 };
 
 /// Statements of PostgreSQL that we do not have, by their first word.
-const UNSUPPORTED: [&str; 24] = [
-    "ALTER", "ANALYZE", "CALL", "CLUSTER", "COMMENT", "DO", "GRANT", "IMPORT", "LISTEN", "LOAD", "LOCK", "MERGE",
-    "MOVE", "NOTIFY", "REASSIGN", "REFRESH", "REINDEX", "REVOKE", "SECURITY", "UNLISTEN", "VACUUM", "USE", "DESCRIBE",
-    "KILL",
+const UNSUPPORTED: [&str; 22] = [
+    "ANALYZE", "CALL", "CLUSTER", "DO", "GRANT", "IMPORT", "LISTEN", "LOAD", "LOCK", "MERGE", "MOVE", "NOTIFY",
+    "REASSIGN", "REFRESH", "REINDEX", "REVOKE", "SECURITY", "UNLISTEN", "VACUUM", "USE", "DESCRIBE", "KILL",
 ];
 
 /// What PostgreSQL (and later versions of ours) CREATE and DROP, and we do not.
-const UNSUPPORTED_OBJECTS: [&str; 44] = [
+const UNSUPPORTED_OBJECTS: [&str; 38] = [
     "ACCESS",
     "AGGREGATE",
     "CAST",
@@ -46,24 +45,18 @@ const UNSUPPORTED_OBJECTS: [&str; 44] = [
     "ROLE",
     "ROUTINE",
     "RULE",
-    "SCHEMA",
     "SECRET",
-    "SEQUENCE",
     "SERVER",
     "SINK",
     "STATISTICS",
     "SUBSCRIPTION",
     "TABLESPACE",
-    "TEMP",
-    "TEMPORARY",
     "TEXT",
     "TRANSFORM",
     "TRIGGER",
     "TRUSTED",
     "TYPE",
-    "UNLOGGED",
     "USER",
-    "LOCAL",
 ];
 
 impl StatementParser<'_> {
@@ -84,6 +77,8 @@ impl StatementParser<'_> {
             }
             "INSERT" | "UPDATE" | "DELETE" => self.dml(),
             "CREATE" => self.create(),
+            "ALTER" => self.or_unsupported(Self::alter),
+            "COMMENT" => self.or_unsupported(Self::comment),
             word if UNSUPPORTED.contains(&word) => Ok(self.unsupported()),
             word => {
                 let here = self.syntax_error();
@@ -134,6 +129,21 @@ impl StatementParser<'_> {
         }
     }
 
+    /// After the first word, what `parse` reads; where it knows no such object, the statement as one we do not have.
+    fn or_unsupported(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<Option<Ast>, PgError>,
+    ) -> Result<Ast, PgError> {
+        self.parser.advance_token();
+        match parse(self)? {
+            Some(ast) => Ok(ast),
+            None => {
+                self.parser.prev_token();
+                Ok(self.unsupported())
+            }
+        }
+    }
+
     /// Goes to the end of a statement that we know the name of and nothing else.
     fn unsupported(&mut self) -> Ast {
         let two_words = ["CREATE", "DROP", "ALTER", "REFRESH", "REINDEX"].iter().any(|word| self.is_word(0, word));
@@ -150,12 +160,38 @@ impl StatementParser<'_> {
     }
 
     fn dml(&mut self) -> Result<Ast, PgError> {
+        let overriding = if self.is_word(0, "INSERT") { self.take_overriding() } else { Overriding::No };
         match self.sql(Parser::parse_statement)? {
-            ast::Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert))),
+            ast::Statement::Insert(insert) => Ok(Ast::Insert(Box::new(insert), overriding)),
             ast::Statement::Update(update) => Ok(Ast::Update(Box::new(update))),
             ast::Statement::Delete(delete) => Ok(Ast::Delete(Box::new(delete))),
             other => Err(PgError::unsupported(format!("the statement {other}"))),
         }
+    }
+
+    /// Takes `OVERRIDING SYSTEM VALUE`, which sqlparser does not know, out of an INSERT: it stands before the first query.
+    fn take_overriding(&mut self) -> Overriding {
+        let mut depth = 0;
+        for at in 0.. {
+            match &self.parser.peek_nth_token_ref(at).token {
+                Token::LParen => depth += 1,
+                Token::RParen => depth -= 1,
+                Token::EOF => return Overriding::No,
+                token if depth == 0 && ["SELECT", "VALUES", "WITH"].iter().any(|word| super::is_word(token, word)) => {
+                    return Overriding::No;
+                }
+                _ => {}
+            }
+            let system = self.is_words_at(at, &["OVERRIDING", "SYSTEM", "VALUE"]);
+            if depth == 0 && (system || self.is_words_at(at, &["OVERRIDING", "USER", "VALUE"])) {
+                let rest = (0..at).chain(at + 3..);
+                let rest = rest.map(|index| self.parser.peek_nth_token_ref(index).clone());
+                let tokens = rest.take_while(|token| token.token != Token::EOF).collect();
+                self.parser = parser_of(&DIALECT, tokens);
+                return if system { Overriding::System } else { Overriding::User };
+            }
+        }
+        Overriding::No
     }
 
     fn create(&mut self) -> Result<Ast, PgError> {
@@ -173,8 +209,18 @@ impl StatementParser<'_> {
         if !or_replace && self.accept(&["CREATE", "CONNECTION"]) {
             return self.create_connection();
         }
-        if self.is_word(at, "TABLE") {
-            return self.create_table();
+        let temporary = self.temporary_words(at);
+        if self.is_word(at + temporary.1, "TABLE") {
+            return self.create_table(at, temporary);
+        }
+        if self.is_word(at + temporary.1, "SEQUENCE") {
+            (0..=at + temporary.1).for_each(|_| self.parser.advance_token());
+            let if_not_exists = self.if_not_exists();
+            let (name, options) = (self.name()?, self.sequence_options()?);
+            return Ok(Ast::CreateSequence(CreateSequence { name, temporary: temporary.0, if_not_exists, options }));
+        }
+        if !or_replace && self.accept(&["CREATE", "SCHEMA"]) {
+            return self.create_schema();
         }
         if self.is_word(at, "INDEX") || self.is_words_at(at, &["UNIQUE", "INDEX"]) {
             return match self.sql(Parser::parse_statement)? {
@@ -193,35 +239,103 @@ impl StatementParser<'_> {
         Err(self.syntax_error())
     }
 
-    /// `CREATE TABLE t (..) [APPEND ONLY] [WITH (..)]`: sqlparser reads as far as the column list, if something of ours follows.
-    fn create_table(&mut self) -> Result<Ast, PgError> {
-        let length = self.length_of_columns();
-        let is_ours = self.is_words_at(length, &["APPEND", "ONLY"]) || self.is_word(length, "WITH");
-        let statement = match is_ours && length > 0 {
-            false => self.sql(Parser::parse_statement)?,
-            true => {
-                let head = (0..length).map(|index| self.parser.peek_nth_token_ref(index).clone()).collect();
-                (0..length).for_each(|_| self.parser.advance_token());
-                parser_of(&DIALECT, head).parse_statement().map_err(|error| self.translate(error))?
+    /// Whether `TEMPORARY` or one of its spellings stands at `at`, and how many words that and `UNLOGGED` are.
+    fn temporary_words(&self, at: usize) -> (bool, usize) {
+        let scope = ["LOCAL", "GLOBAL"].iter().any(|word| self.is_word(at, word)) as usize;
+        let temporary = ["TEMP", "TEMPORARY"].iter().any(|word| self.is_word(at + scope, word));
+        match temporary {
+            true => (true, scope + 1),
+            false => (false, self.is_word(at, "UNLOGGED") as usize),
+        }
+    }
+
+    /// `[name] [AUTHORIZATION role]`
+    fn create_schema(&mut self) -> Result<Ast, PgError> {
+        let if_not_exists = self.if_not_exists();
+        let named = !self.is_word(0, "AUTHORIZATION");
+        let mut name = if named { self.identifier()? } else { String::new() };
+        if self.accept(&["AUTHORIZATION"]) {
+            let role = self.identifier()?;
+            if !named {
+                name = role;
             }
-        };
+        }
+        if !self.at_end() {
+            return Err(PgError::unsupported("CREATE SCHEMA with schema elements"));
+        }
+        Ok(Ast::CreateSchema(CreateSchema { name, if_not_exists }))
+    }
+
+    /// `CREATE TABLE t (..) [APPEND ONLY] [WITH (..)] [AS query]`: sqlparser reads as far as the column list.
+    fn create_table(&mut self, at: usize, temporary: (bool, usize)) -> Result<Ast, PgError> {
+        let (first, end) = (at + temporary.1, self.end_of_columns());
+        // CREATE, without what it says of the table's kind, and the rest.
+        let mut head = vec![self.peek().clone()];
+        head.extend((first..end).map(|index| self.parser.peek_nth_token_ref(index).clone()));
+        (0..end).for_each(|_| self.parser.advance_token());
+        let statement = parser_of(&DIALECT, head).parse_statement().map_err(|error| self.translate(error))?;
         let ast::Statement::CreateTable(table) = statement else {
             return Err(PgError::unsupported(format!("the statement {statement}")));
         };
-        let append_only = self.accept(&["APPEND", "ONLY"]);
-        let options = if self.accept(&["WITH"]) { self.options()? } else { Options::new() };
-        Ok(Ast::CreateTable(CreateTable { table: Box::new(table), append_only, options }))
+        for clause in [&["INHERITS"][..], &["PARTITION", "BY"]] {
+            if self.is_words(clause) {
+                return Err(PgError::unsupported(clause.join(" ")));
+            }
+        }
+        self.rest_of_table(table, temporary.0)
     }
 
-    /// The tokens from here to the end of the first list in parentheses; 0 where there is none.
-    fn length_of_columns(&self) -> usize {
+    /// What may follow the column list.
+    fn rest_of_table(&mut self, mut table: ast::CreateTable, temporary: bool) -> Result<Ast, PgError> {
+        let append_only = self.accept(&["APPEND", "ONLY"]);
+        let options = if self.accept(&["WITH"]) { self.options()? } else { Options::new() };
+        self.accept(&["WITHOUT", "OIDS"]);
+        if self.accept(&["ON", "COMMIT"]) {
+            let choices: [(&[&str], ast::OnCommit); 3] = [
+                (&["PRESERVE", "ROWS"], ast::OnCommit::PreserveRows),
+                (&["DELETE", "ROWS"], ast::OnCommit::DeleteRows),
+                (&["DROP"], ast::OnCommit::Drop),
+            ];
+            let said = choices.into_iter().find(|(words, _)| self.accept(words));
+            table.on_commit = Some(said.ok_or_else(|| self.syntax_error())?.1);
+        }
+        if self.accept(&["TABLESPACE"]) {
+            self.identifier()?;
+        }
+        let query = if self.accept(&["AS"]) { Some(self.query()?) } else { None };
+        if query.is_none() && table.columns.is_empty() && table.like.is_none() && table.partition_of.is_none() {
+            // `CREATE TABLE t ()` has parentheses at least.
+            self.no_columns()?;
+        }
+        let with_data = !self.accept(&["WITH", "NO", "DATA"]);
+        self.accept(&["WITH", "DATA"]);
+        Ok(Ast::CreateTable(CreateTable { table: Box::new(table), temporary, append_only, options, query, with_data }))
+    }
+
+    /// Errors: 42601 unless an empty column list stands just before.
+    fn no_columns(&mut self) -> Result<(), PgError> {
+        self.parser.prev_token();
+        match self.accept_token(&Token::RParen) {
+            true => Ok(()),
+            false => {
+                self.parser.advance_token();
+                Err(self.syntax_error())
+            }
+        }
+    }
+
+    /// The first token from here that is behind a table's name and column list.
+    fn end_of_columns(&self) -> usize {
         let mut depth = 0;
         for index in 0.. {
-            match self.parser.peek_nth_token_ref(index).token {
+            match &self.parser.peek_nth_token_ref(index).token {
                 Token::LParen => depth += 1,
                 Token::RParen if depth == 1 => return index + 1,
                 Token::RParen => depth -= 1,
-                Token::EOF | Token::SemiColon => return 0,
+                Token::EOF | Token::SemiColon => return index,
+                token if depth == 0 && ["AS", "WITH", "ON"].iter().any(|word| super::is_word(token, word)) => {
+                    return index;
+                }
                 _ => {}
             }
         }
@@ -268,19 +382,22 @@ impl StatementParser<'_> {
         }))
     }
 
-    fn kind(&mut self, plural: bool) -> Option<Kind> {
-        let kinds: [(&[&str], &[&str], Kind); 6] = [
+    pub(super) fn kind(&mut self, plural: bool) -> Option<Kind> {
+        let kinds: [(&[&str], &[&str], Kind); 8] = [
             (&["TABLE"], &["TABLES"], Kind::Table),
             (&["SOURCE"], &["SOURCES"], Kind::Source),
             (&["CONNECTION"], &["CONNECTIONS"], Kind::Connection),
             (&["VIEW"], &["VIEWS"], Kind::View),
             (&["MATERIALIZED", "VIEW"], &["MATERIALIZED", "VIEWS"], Kind::MaterializedView),
             (&["INDEX"], &["INDEXES"], Kind::Index),
+            (&["SEQUENCE"], &["SEQUENCES"], Kind::Sequence),
+            (&["SCHEMA"], &["SCHEMAS"], Kind::Schema),
         ];
         kinds.into_iter().find(|(one, many, _)| self.accept(if plural { many } else { one })).map(|(_, _, kind)| kind)
     }
 
     fn drop(&mut self) -> Result<Ast, PgError> {
+        self.accept(&["FOREIGN"]);
         let Some(kind) = self.kind(false) else {
             if UNSUPPORTED_OBJECTS.iter().any(|object| self.is_word(0, object)) {
                 self.parser.prev_token();
@@ -288,6 +405,7 @@ impl StatementParser<'_> {
             }
             return Err(self.syntax_error());
         };
+        self.accept(&["CONCURRENTLY"]);
         let if_exists = self.accept(&["IF", "EXISTS"]);
         let names = self.comma_separated(Self::name)?;
         let cascade = self.accept(&["CASCADE"]);
@@ -297,18 +415,20 @@ impl StatementParser<'_> {
         Ok(Ast::Drop(Drop { kind, names, if_exists, cascade }))
     }
 
-    /// After TRUNCATE. There are neither sequences to restart nor tables that refer to others.
-    fn truncate(&mut self) -> Result<Vec<Name>, PgError> {
+    /// After TRUNCATE.
+    fn truncate(&mut self) -> Result<Truncate, PgError> {
         self.accept(&["TABLE"]);
-        let names = self.comma_separated(|parser| {
+        let tables = self.comma_separated(|parser| {
             parser.accept(&["ONLY"]);
             let name = parser.name()?;
             parser.accept_token(&Token::Mul);
             Ok(name)
         })?;
-        let _ = self.accept(&["RESTART", "IDENTITY"]) || self.accept(&["CONTINUE", "IDENTITY"]);
-        let _ = self.accept(&["CASCADE"]) || self.accept(&["RESTRICT"]);
-        Ok(names)
+        let restart_identity = self.accept(&["RESTART", "IDENTITY"]);
+        self.accept(&["CONTINUE", "IDENTITY"]);
+        let cascade = self.accept(&["CASCADE"]);
+        self.accept(&["RESTRICT"]);
+        Ok(Truncate { tables, restart_identity, cascade })
     }
 
     fn show(&mut self) -> Result<Show, PgError> {
@@ -357,6 +477,17 @@ impl StatementParser<'_> {
         }
         if self.accept(&["TRANSACTION"]) {
             return Ok(Ast::SetTransaction(self.transaction_modes()?));
+        }
+        if self.accept(&["CONSTRAINTS"]) {
+            let names = match self.accept(&["ALL"]) {
+                true => None,
+                false => Some(self.comma_separated(|parser| Ok(parser.name()?.name))?),
+            };
+            let deferred = self.accept(&["DEFERRED"]);
+            if !deferred {
+                self.expect(&["IMMEDIATE"])?;
+            }
+            return Ok(Ast::SetConstraints(names, deferred));
         }
         let local = self.accept(&["LOCAL"]);
         if !local && !self.is_words(&["SESSION", "AUTHORIZATION"]) {

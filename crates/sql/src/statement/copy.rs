@@ -1,5 +1,6 @@
 //! COPY to and from the client.
 
+use catalog::{Generation, Object, ObjectKind};
 use repr::{PgError, SqlState};
 
 use super::{BoundStatement, resolve_table, subscribe, target_column};
@@ -124,22 +125,26 @@ pub(super) fn bind_out(copy: &CopyOut, context: &BindContext) -> Result<BoundSta
     Ok(BoundStatement::CopyOut { source, options: CopyOptions::from_options(&copy.options)? })
 }
 
+fn is_generated(table: &Object, index: usize) -> bool {
+    matches!(&table.kind, ObjectKind::Table { details, .. } if details[index].generation == Generation::Stored)
+}
+
 pub(super) fn bind_in(copy: &CopyIn, context: &BindContext) -> Result<BoundStatement, PgError> {
     let (table, schema) = resolve_table(&copy.table, context)?;
     let columns = match copy.columns.is_empty() {
-        true => (0..schema.columns.len()).collect(),
+        true => (0..schema.columns.len()).filter(|index| !is_generated(table, *index)).collect(),
         false => {
             super::check_distinct_columns(copy.columns.iter().map(String::as_str))?;
             let columns = copy.columns.iter().map(|name| target_column(schema, &table.name, name, None));
-            columns.collect::<Result<Vec<usize>, PgError>>()?
+            let columns = columns.collect::<Result<Vec<usize>, PgError>>()?;
+            if let Some(index) = columns.iter().find(|index| is_generated(table, **index)) {
+                let message = format!("column \"{}\" is a generated column", schema.columns[*index].name);
+                return Err(PgError::new(SqlState::INVALID_COLUMN_REFERENCE, message)
+                    .with_detail("Generated columns cannot be used in COPY."));
+            }
+            columns
         }
     };
     let options = CopyOptions::from_options(&copy.options)?;
-    // The columns not sent would take their defaults, which only a query can compute.
-    let defaults = super::create_table::defaults(table)?;
-    if let Some((index, _)) = defaults.iter().find(|(index, _)| !columns.contains(index)) {
-        let message = format!("COPY without column \"{}\", which has a DEFAULT,", schema.columns[*index].name);
-        return Err(PgError::unsupported(message));
-    }
     Ok(BoundStatement::CopyIn { table: table.id, columns, options })
 }

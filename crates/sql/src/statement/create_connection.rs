@@ -2,11 +2,11 @@
 
 use repr::{PgError, SqlState};
 
-use super::{BoundStatement, creation_schema};
+use super::{BoundStatement, creation_target};
 use crate::bind::BindContext;
 use crate::parse::CreateConnection;
 
-pub(super) fn bind(connection: &CreateConnection, _context: &BindContext) -> Result<BoundStatement, PgError> {
+pub(super) fn bind(connection: &CreateConnection, context: &BindContext) -> Result<BoundStatement, PgError> {
     if connection.connector != "kafka" {
         return Err(PgError::unsupported(format!("a connection to {}", connection.connector)));
     }
@@ -21,7 +21,7 @@ pub(super) fn bind(connection: &CreateConnection, _context: &BindContext) -> Res
         return Err(PgError::new(SqlState::SYNTAX_ERROR, "option BROKER is required for a connection to Kafka"));
     }
     Ok(BoundStatement::CreateConnection {
-        schema_name: creation_schema(&connection.name)?,
+        schema_name: creation_target(&connection.name, false, context)?.schema,
         name: connection.name.name.clone(),
         connector: connection.connector.clone(),
         options: connection.options.clone(),

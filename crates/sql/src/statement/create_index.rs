@@ -2,11 +2,12 @@
 //!
 //! It has no order, so ASC, DESC and NULLS FIRST are read and mean nothing.
 
-use catalog::ObjectKind;
+use catalog::{ObjectKind, Uniqueness};
 use repr::{PgError, RelationSchema, SqlState};
 use sqlparser::ast::{CreateIndex, Expr, IndexColumn, IndexType};
 
-use super::{BoundStatement, resolve};
+use super::alter::free_index_name;
+use super::{BoundStatement, Step, Target, resolve};
 use crate::bind::BindContext;
 use crate::parse::{fold, object_name, position_of};
 
@@ -26,22 +27,31 @@ pub(super) fn bind(index: &CreateIndex, context: &BindContext) -> Result<BoundSt
     };
     let columns = index.columns.iter().map(|column| index_column(column, schema, &on.name));
     let columns = columns.collect::<Result<Vec<usize>, PgError>>()?;
+    let suffix = columns.iter().map(|index| schema.columns[*index].name.as_str()).collect::<Vec<_>>().join("_");
     let name = match &index.name {
         Some(name) => object_name(name)?.name,
-        None => free_name(&on.schema, &on.name, &columns, schema, context),
+        None => free_index_name(on, &suffix, "idx", context),
     };
-    Ok(BoundStatement::CreateIndex {
-        schema_name: on.schema.clone(),
-        name,
-        on: on.id,
-        columns,
-        if_not_exists: index.if_not_exists,
-    })
+    if index.if_not_exists && context.catalog.in_schema(&on.schema, &name).is_some() {
+        return Ok(Target { schema: on.schema.clone(), name }.skipped(TAG));
+    }
+    if index.unique && !matches!(on.kind, ObjectKind::Table { .. }) {
+        return Err(PgError::unsupported(format!("CREATE UNIQUE INDEX on a {}", on.kind_name())));
+    }
+    let uniqueness = if index.unique { Uniqueness::Index } else { Uniqueness::None };
+    let object = super::constraint::index(on, name, columns, uniqueness);
+    Ok(BoundStatement::Define { tag: TAG, steps: vec![Step::Create(Box::new(object))] })
 }
 
+const TAG: &str = "CREATE INDEX";
+
 fn index_column(column: &IndexColumn, schema: &RelationSchema, relation: &str) -> Result<usize, PgError> {
-    if column.operator_class.is_some() {
-        return Err(PgError::unsupported("an operator class"));
+    // Those of text by its bytes: what every index here is.
+    if let Some(class) = &column.operator_class {
+        let class = class.to_string().to_lowercase();
+        if !class.ends_with("_ops") || class.contains("trgm") || class.contains("vector") {
+            return Err(PgError::unsupported(format!("operator class {class}")));
+        }
     }
     let Expr::Identifier(ident) = &column.column.expr else {
         return Err(PgError::unsupported("an index on an expression"));
@@ -53,33 +63,12 @@ fn index_column(column: &IndexColumn, schema: &RelationSchema, relation: &str) -
     })
 }
 
-/// `relation_column_idx` as PostgreSQL names it, with a number after it where that is taken.
-fn free_name(
-    schema_name: &str,
-    relation: &str,
-    columns: &[usize],
-    schema: &RelationSchema,
-    context: &BindContext,
-) -> String {
-    let columns: Vec<&str> = columns.iter().map(|index| schema.columns[*index].name.as_str()).collect();
-    let base = format!("{relation}_{}_idx", columns.join("_"));
-    let taken = |name: &str| context.catalog.resolve(Some(schema_name), name).is_some();
-    let numbered = (1u32..).map(|number| format!("{base}{number}"));
-    std::iter::once(base.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(base)
-}
-
 fn refuse_clauses(index: &CreateIndex) -> Result<(), PgError> {
-    if index.unique {
-        return Err(PgError::unsupported("CREATE UNIQUE INDEX"));
-    }
     if !index.include.is_empty() {
         return Err(PgError::unsupported("INCLUDE"));
     }
     if index.predicate.is_some() {
         return Err(PgError::unsupported("a partial index"));
-    }
-    if !index.with.is_empty() {
-        return Err(PgError::unsupported("a storage parameter"));
     }
     match &index.using {
         None | Some(IndexType::BTree | IndexType::Hash) => Ok(()),

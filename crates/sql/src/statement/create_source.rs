@@ -6,9 +6,9 @@
 use catalog::ObjectKind;
 use repr::source::{Options, SourceDescription};
 use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlState, SqlType};
+use sqlparser::ast::{ColumnDef, ColumnOption, TableConstraint};
 
-use super::create_table::columns_schema;
-use super::{BoundStatement, creation_schema, watermark};
+use super::{BoundStatement, check_distinct_columns, column, creation_target, watermark};
 use crate::bind::BindContext;
 use crate::parse::watermark::declaration;
 use crate::parse::{CreateSource, parse};
@@ -60,7 +60,7 @@ fn bind_one(source: &CreateSource, context: &BindContext) -> Result<BoundStateme
     };
     let format_options = format_options(source, format.as_deref(), &mut options);
     Ok(BoundStatement::CreateSource {
-        schema_name: creation_schema(&source.name)?,
+        schema_name: creation_target(&source.name, false, context)?.schema,
         name: source.name.name.clone(),
         description: SourceDescription { connector, options, format, format_options, schema, watermark },
         if_not_exists: source.if_not_exists,
@@ -113,7 +113,7 @@ fn connection_options(
         let message = format!("connection \"{name}\" does not exist");
         PgError::new(SqlState::UNDEFINED_OBJECT, message).at(name.position)
     };
-    let object = context.catalog.resolve(name.schema.as_deref(), &name.name).ok_or_else(undefined)?;
+    let object = context.resolve(name.schema.as_deref(), &name.name).ok_or_else(undefined)?;
     match &object.kind {
         ObjectKind::Connection { connector: connected, options } if connected == connector => {
             Ok((object.id, options.clone()))
@@ -153,18 +153,12 @@ fn source_schema(source: &CreateSource, connector: &str, options: &Options) -> R
     let constraints = source.constraints.iter().filter(|constraint| declaration(constraint).is_none());
     let constraints: Vec<_> = constraints.cloned().collect();
     if !source.columns.is_empty() || !constraints.is_empty() {
-        let schema = columns_schema(&source.name.name, &source.columns, &constraints)?;
-        if schema.primary_key.is_some() {
-            return Err(PgError::unsupported("PRIMARY KEY on a source"));
+        if let Some(constraint) = constraints.first() {
+            return Err(refused(constraint_word(constraint)));
         }
-        if !schema.defaults.is_empty() {
-            return Err(PgError::unsupported("DEFAULT on a source"));
-        }
-        let promised = schema.columns.iter().any(|column| !column.nullable);
-        return match promised {
-            true => Err(PgError::unsupported("NOT NULL on a source")),
-            false => Ok(RelationSchema::new(schema.columns)),
-        };
+        let columns = source.columns.iter().map(source_column).collect::<Result<Vec<_>, PgError>>()?;
+        check_distinct_columns(columns.iter().map(|column| column.name.as_str()))?;
+        return Ok(RelationSchema::new(columns));
     }
     let columns = match (connector, source.format.as_deref()) {
         ("load_generator", _) => generator_columns(options)?,
@@ -180,6 +174,37 @@ fn source_schema(source: &CreateSource, connector: &str, options: &Options) -> R
         }
     };
     Ok(RelationSchema::new(columns))
+}
+
+/// A column of a source, of which nothing can be promised. Errors: 0A000 for what promises or computes something.
+fn source_column(definition: &ColumnDef) -> Result<ColumnSchema, PgError> {
+    for option in &definition.options {
+        match &option.option {
+            ColumnOption::Null => {}
+            ColumnOption::NotNull => return Err(refused("NOT NULL")),
+            ColumnOption::Default(_) => return Err(refused("DEFAULT")),
+            ColumnOption::PrimaryKey(_) => return Err(refused("PRIMARY KEY")),
+            ColumnOption::Unique(_) => return Err(refused("UNIQUE")),
+            ColumnOption::Check(_) => return Err(refused("CHECK")),
+            ColumnOption::ForeignKey(_) => return Err(refused("REFERENCES")),
+            other => return Err(refused(&other.to_string())),
+        }
+    }
+    column::typed(definition)
+}
+
+fn constraint_word(constraint: &TableConstraint) -> &'static str {
+    match constraint {
+        TableConstraint::PrimaryKey(_) => "PRIMARY KEY",
+        TableConstraint::Unique(_) => "UNIQUE",
+        TableConstraint::ForeignKey(_) => "FOREIGN KEY",
+        TableConstraint::Check(_) => "CHECK",
+        _ => "a table constraint",
+    }
+}
+
+fn refused(what: &str) -> PgError {
+    PgError::unsupported(format!("{what} on a source"))
 }
 
 /// The columns a load generator makes, by `generator` and, for nexmark, `table` (person, auction, bid; bid unless said).

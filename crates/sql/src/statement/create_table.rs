@@ -1,37 +1,117 @@
-//! CREATE TABLE: columns, NOT NULL, DEFAULT and one PRIMARY KEY; APPEND ONLY, a watermark and RETAIN HISTORY.
+//! CREATE TABLE: columns with DEFAULT, NOT NULL, GENERATED; constraints; APPEND ONLY, a watermark and RETAIN HISTORY.
 //!
-//! A column's DEFAULT is not part of the relation's schema: INSERT reads it from the statement's text, which the catalog
-//! keeps with the table.
+//! The table itself has its columns and its primary key. All else that the statement declares are statements of their own, run
+//! after it in the same transaction: a sequence for `serial` and identity columns, ALTER TABLE .. ADD CONSTRAINT for each
+//! constraint. So there is one way to add a constraint, whenever it is declared.
 
-use catalog::Object;
-use repr::{ColumnSchema, LateRows, PgError, RelationSchema, SqlState, SqlType, TableOptions, Watermark};
+use catalog::{ColumnDetail, Object, ObjectKind};
+use repr::{ColumnSchema, LateRows, ObjectId, PgError, RelationSchema, SqlState, SqlType, TableOptions, Watermark};
 use sqlparser::ast::{
-    self, ColumnDef, ColumnOption, CreateTable, CreateTableOptions, Expr, IndexColumn, TableConstraint,
+    self, ColumnDef, CreateTable, CreateTableLikeKind, Expr, Ident, IndexColumn, OnCommit, TableConstraint,
 };
 
-use super::{BoundStatement, check_distinct_columns, creation_schema, retain_history, watermark};
-use crate::bind::{BindContext, bind_expr_over};
-use crate::cast::{CastContext, cast, type_from_ast};
+use super::column::{self, Column};
+use super::constraint::{column_constraint, statement_of};
+use super::{BoundStatement, Step, Target, check_distinct_columns, creation_target, retain_history, watermark};
+use crate::bind::{BindContext, bind_query};
 use crate::parse::watermark::declaration;
-use crate::parse::{self, Ast, fold, object_name, parse, position_of};
+use crate::parse::{self, fold, object_name, position_of};
 
 pub(super) fn bind(create: &parse::CreateTable, context: &BindContext) -> Result<BoundStatement, PgError> {
     let table = &*create.table;
     refuse_clauses(table)?;
     let name = object_name(&table.name)?;
-    let columns = columns_schema(&name.name, &table.columns, &plain_constraints(table))?;
-    let options = options(create, &columns.columns, context)?;
-    for (index, default) in &columns.defaults {
-        let column = &columns.columns[*index];
-        bind_default(default, column, context)?;
+    let target = creation_target(&name, create.temporary, context)?;
+    let tag = if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" };
+    if table.if_not_exists && context.catalog.in_schema(&target.schema, &target.name).is_some() {
+        return Ok(target.skipped(tag));
     }
-    Ok(BoundStatement::CreateTable {
-        schema_name: creation_schema(&name)?,
-        name: name.name,
-        schema: RelationSchema { columns: columns.columns, primary_key: columns.primary_key },
-        options,
-        if_not_exists: table.if_not_exists,
-    })
+    if let Some(query) = &create.query {
+        return create_as(create, query, target, context);
+    }
+    let mut declared = like(table, context)?;
+    let mut definitions = declared.definitions.clone();
+    definitions.extend(table.columns.iter().cloned());
+    let mut columns = columns_schema(&target, &definitions, &plain_constraints(table), context)?;
+    columns.after.append(&mut declared.after);
+    let object = Object::new(
+        ObjectId(0),
+        &target.schema,
+        &target.name,
+        ObjectKind::Table {
+            options: options(create, &columns.columns, context)?,
+            schema: RelationSchema { columns: columns.columns, primary_key: columns.primary_key },
+            details: columns.details,
+        },
+    );
+    let mut steps: Vec<Step> = columns.before.into_iter().map(Step::Statement).collect();
+    steps.push(Step::Create(Box::new(object)));
+    steps.extend(columns.after.into_iter().map(Step::Statement));
+    if table.on_commit == Some(OnCommit::Drop) {
+        steps.push(Step::DropAtCommit(target.schema.clone(), target.name.clone()));
+    }
+    Ok(BoundStatement::Define { tag, steps })
+}
+
+/// `CREATE TABLE .. AS query`: the columns of the query, then its rows.
+fn create_as(
+    create: &parse::CreateTable,
+    query: &ast::Query,
+    target: Target,
+    context: &BindContext,
+) -> Result<BoundStatement, PgError> {
+    let query = bind_query(query, context)?;
+    let names: Vec<String> = create.table.columns.iter().map(|column| fold(&column.name)).collect();
+    if names.len() > query.schema.columns.len() {
+        return Err(PgError::new(SqlState::SYNTAX_ERROR, "too many column names were specified"));
+    }
+    let mut columns = query.schema.columns.clone();
+    for (column, name) in columns.iter_mut().zip(names) {
+        column.name = name;
+    }
+    for column in &mut columns {
+        column.nullable = true;
+        if column.sql_type == SqlType::Unknown {
+            column.sql_type = SqlType::Text;
+        }
+    }
+    check_distinct_columns(columns.iter().map(|column| column.name.as_str()))?;
+    let details = (0..columns.len()).map(|index| ColumnDetail { number: index as i16 + 1, ..Default::default() });
+    let object = Object::new(
+        ObjectId(0),
+        &target.schema,
+        &target.name,
+        ObjectKind::Table {
+            details: details.collect(),
+            options: options(create, &columns, context)?,
+            schema: RelationSchema::new(columns),
+        },
+    );
+    Ok(BoundStatement::CreateTableAs { table: Box::new(object), query, with_data: create.with_data })
+}
+
+/// What `LIKE relation` stands for.
+#[derive(Default)]
+struct Like {
+    definitions: Vec<ColumnDef>,
+    after: Vec<String>,
+}
+
+/// `(LIKE relation)`: its columns and what is not NULL. Errors: 0A000 for INCLUDING.
+fn like(table: &CreateTable, context: &BindContext) -> Result<Like, PgError> {
+    let Some(CreateTableLikeKind::Parenthesized(like) | CreateTableLikeKind::Plain(like)) = &table.like else {
+        return Ok(Like::default());
+    };
+    if like.defaults.is_some() {
+        return Err(PgError::unsupported("LIKE .. INCLUDING or EXCLUDING"));
+    }
+    let name = object_name(&like.name)?;
+    let relation = super::resolve(&name, context)?;
+    let schema = relation
+        .relation_schema()
+        .ok_or_else(|| PgError::new(SqlState::WRONG_OBJECT_TYPE, format!("\"{}\" is not a relation", relation.name)))?;
+    let definitions = schema.columns.iter().map(column::definition).collect::<Result<Vec<_>, _>>()?;
+    Ok(Like { definitions, after: Vec::new() })
 }
 
 /// Its constraints without the watermark, which is among them.
@@ -49,9 +129,7 @@ fn options(
     let mut said = create.options.clone();
     let retain_history_ms = retain_history(&mut said)?;
     let watermark = watermark::bind(columns, &create.table.constraints, &mut said, context)?;
-    if let Some(option) = said.keys().next() {
-        return Err(PgError::unsupported(format!("storage parameter \"{option}\"")));
-    }
+    check_storage_parameters(&said)?;
     match watermark {
         Some(_) if !create.append_only => Err(PgError::unsupported("WATERMARK on a table whose rows may change")
             .with_hint("Write APPEND ONLY behind the column list.")),
@@ -65,83 +143,76 @@ fn options(
 /// What a column list says.
 pub(super) struct ColumnsSchema {
     pub(super) columns: Vec<ColumnSchema>,
+    pub(super) details: Vec<ColumnDetail>,
     pub(super) primary_key: Option<Vec<usize>>,
-    /// By column, its DEFAULT.
-    pub(super) defaults: Vec<(usize, Expr)>,
+    /// Statements that come before the table's.
+    pub(super) before: Vec<String>,
+    /// Statements that come after it.
+    pub(super) after: Vec<String>,
 }
 
-/// The columns and key that the column list of `relation` declares. Errors: 42701, 42P16, types' errors, 0A000 for other
-/// constraints.
+/// What the column list of `target` declares. Errors: 42701, 42P16, types' errors, 0A000 for other constraints.
 pub(super) fn columns_schema(
-    relation: &str,
+    target: &Target,
     definitions: &[ColumnDef],
     constraints: &[TableConstraint],
+    context: &BindContext,
 ) -> Result<ColumnsSchema, PgError> {
-    let mut schema = ColumnsSchema { columns: Vec::new(), primary_key: None, defaults: Vec::new() };
+    let mut schema =
+        ColumnsSchema { columns: Vec::new(), details: Vec::new(), primary_key: None, before: vec![], after: vec![] };
+    let mut declared = Vec::new();
     for (index, definition) in definitions.iter().enumerate() {
-        let (sql_type, typmod) = column_type(definition)?;
-        let mut column = ColumnSchema { name: fold(&definition.name), sql_type, typmod, nullable: true };
+        let column = column::bind(target, definition, context)?;
         for option in &definition.options {
-            match &option.option {
-                ColumnOption::Null => {}
-                ColumnOption::NotNull => column.nullable = false,
-                ColumnOption::Default(default) => schema.defaults.push((index, default.clone())),
-                ColumnOption::PrimaryKey(_) => set_key(relation, &mut schema, vec![index])?,
-                ColumnOption::Unique(_) => return Err(PgError::unsupported("UNIQUE")),
-                ColumnOption::ForeignKey(_) => return Err(PgError::unsupported("REFERENCES")),
-                ColumnOption::Check(_) => return Err(PgError::unsupported("CHECK")),
-                ColumnOption::Generated { .. } | ColumnOption::Identity(_) => {
-                    return Err(PgError::unsupported("a generated column"));
-                }
-                ColumnOption::Collation(_) => return Err(PgError::unsupported("COLLATE")),
-                other => return Err(PgError::unsupported(format!("column option {other}"))),
-            }
+            declared.extend(column_constraint(definition, option)?);
         }
-        schema.columns.push(column);
+        let Column { schema: column_schema, default, generation, before, after } = column;
+        schema.columns.push(column_schema);
+        schema.details.push(ColumnDetail { number: index as i16 + 1, default, generation });
+        schema.before.extend(before);
+        schema.after.extend(after);
     }
     check_distinct_columns(schema.columns.iter().map(|column| column.name.as_str()))?;
-    for constraint in constraints {
-        match constraint {
-            TableConstraint::PrimaryKey(key) => {
-                let columns = key.columns.iter().map(|column| key_column(&schema.columns, column));
-                let columns = columns.collect::<Result<Vec<usize>, PgError>>()?;
-                set_key(relation, &mut schema, columns)?;
-            }
-            TableConstraint::Unique(_) => return Err(PgError::unsupported("UNIQUE")),
-            TableConstraint::ForeignKey(_) => return Err(PgError::unsupported("FOREIGN KEY")),
-            TableConstraint::Check(_) => return Err(PgError::unsupported("CHECK")),
-            other => return Err(PgError::unsupported(format!("table constraint {other}"))),
+    declared.extend(constraints.iter().cloned());
+    for constraint in &declared {
+        if let TableConstraint::PrimaryKey(key) = constraint {
+            let columns = key.columns.iter().map(|column| key_column(&schema.columns, column));
+            set_key(&target.name, &mut schema.primary_key, columns.collect::<Result<Vec<usize>, PgError>>()?)?;
         }
     }
     for index in schema.primary_key.iter().flatten() {
         schema.columns[*index].nullable = false;
     }
+    column::bind_generated(target, &schema.columns, &mut schema.details, context)?;
+    // Keys first: a foreign key of the table to itself needs the one it refers to.
+    declared.sort_by_key(|constraint| match constraint {
+        TableConstraint::PrimaryKey(_) => 0,
+        TableConstraint::Unique(_) => 1,
+        TableConstraint::ForeignKey(_) => 3,
+        _ => 2,
+    });
+    schema.after.extend(declared.iter().map(|constraint| statement_of(&target.qualified(), constraint)));
     Ok(schema)
 }
 
-fn column_type(definition: &ColumnDef) -> Result<(SqlType, i32), PgError> {
-    let (sql_type, typmod) = type_from_ast(&definition.data_type)?;
-    match sql_type {
-        SqlType::Unknown => {
-            let message = format!("column \"{}\" has pseudo-type unknown", fold(&definition.name));
-            Err(PgError::new(SqlState::INVALID_TABLE_DEFINITION, message))
-        }
-        sql_type => Ok((sql_type, typmod)),
-    }
-}
-
-fn set_key(relation: &str, schema: &mut ColumnsSchema, columns: Vec<usize>) -> Result<(), PgError> {
-    if schema.primary_key.replace(columns).is_some() {
+fn set_key(relation: &str, known: &mut Option<Vec<usize>>, columns: Vec<usize>) -> Result<(), PgError> {
+    if known.replace(columns).is_some() {
         let message = format!("multiple primary keys for table \"{relation}\" are not allowed");
         return Err(PgError::new(SqlState::INVALID_TABLE_DEFINITION, message));
     }
     Ok(())
 }
 
-fn key_column(columns: &[ColumnSchema], key: &IndexColumn) -> Result<usize, PgError> {
+/// Where a column that a key names is. Errors: 42703 with its position, 0A000 for an expression.
+pub(super) fn key_column(columns: &[ColumnSchema], key: &IndexColumn) -> Result<usize, PgError> {
     let Expr::Identifier(ident) = &key.column.expr else {
-        return Err(PgError::unsupported("an expression in PRIMARY KEY"));
+        return Err(PgError::unsupported("an expression in a key"));
     };
+    key_ident(columns, ident)
+}
+
+/// The same of a name.
+pub(super) fn key_ident(columns: &[ColumnSchema], ident: &Ident) -> Result<usize, PgError> {
     let name = fold(ident);
     columns.iter().position(|column| column.name == name).ok_or_else(|| {
         let message = format!("column \"{name}\" named in key does not exist");
@@ -149,51 +220,32 @@ fn key_column(columns: &[ColumnSchema], key: &IndexColumn) -> Result<usize, PgEr
     })
 }
 
-/// The DEFAULT of each column of `table` that has one, read from the table's own statement.
-pub(super) fn defaults(table: &Object) -> Result<Vec<(usize, Expr)>, PgError> {
-    if !table.sql.to_ascii_lowercase().contains("default") {
-        return Ok(Vec::new());
-    }
-    let statements = parse(&table.sql)?;
-    let Some(Ast::CreateTable(create)) = statements.first().map(|statement| &statement.ast) else {
-        return Ok(Vec::new());
+/// PostgreSQL's storage parameters have no meaning here. Errors: 22023 for any other.
+pub(super) fn check_storage_parameters(options: &repr::source::Options) -> Result<(), PgError> {
+    let known = |name: &str| {
+        name.starts_with("autovacuum_")
+            || name.starts_with("toast")
+            || ["fillfactor", "parallel_workers", "user_catalog_table", "vacuum_truncate", "vacuum_index_cleanup"]
+                .contains(&name)
     };
-    let create = &create.table;
-    columns_schema(&table.name, &create.columns, &plain_constraints(create)).map(|schema| schema.defaults)
-}
-
-fn bind_default(default: &ast::Expr, column: &ColumnSchema, context: &BindContext) -> Result<(), PgError> {
-    let default = bind_expr_over(None, &RelationSchema::new(Vec::new()), default, context)?;
-    let found = default.sql_type.clone();
-    cast(default, &column.sql_type, column.typmod, CastContext::Assignment).map_err(|error| match error.state {
-        SqlState::CANNOT_COERCE | SqlState::DATATYPE_MISMATCH => {
-            let message = format!(
-                "column \"{}\" is of type {} but default expression is of type {}",
-                column.name,
-                column.sql_type.sql_name(),
-                found.sql_name()
-            );
-            PgError::new(SqlState::DATATYPE_MISMATCH, message)
-                .with_hint("You will need to rewrite or cast the expression.")
+    match options.keys().find(|name| !known(name)) {
+        None => Ok(()),
+        Some(option) => {
+            let message = format!("unrecognized parameter \"{option}\"");
+            Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message))
         }
-        _ => error,
-    })?;
-    Ok(())
+    }
 }
 
 fn refuse_clauses(table: &CreateTable) -> Result<(), PgError> {
     let clauses = [
         (table.or_replace, "CREATE OR REPLACE TABLE"),
-        (table.temporary, "CREATE TEMPORARY TABLE"),
         (table.external, "CREATE EXTERNAL TABLE"),
-        (table.query.is_some(), "CREATE TABLE AS"),
-        (table.like.is_some(), "LIKE"),
         (table.inherits.is_some(), "INHERITS"),
         (table.partition_of.is_some(), "PARTITION OF"),
         (table.partition_by.is_some(), "PARTITION BY"),
-        (table.on_commit.is_some(), "ON COMMIT"),
+        (table.on_commit == Some(OnCommit::DeleteRows), "ON COMMIT DELETE ROWS"),
         (table.clone.is_some(), "CLONE"),
-        (!matches!(table.table_options, CreateTableOptions::None), "a storage parameter"),
     ];
     match clauses.into_iter().find(|(present, _)| *present) {
         Some((_, clause)) => Err(PgError::unsupported(clause)),

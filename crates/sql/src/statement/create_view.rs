@@ -2,12 +2,12 @@
 
 use repr::{OnError, PgError, SqlState, ViewOptions};
 
-use super::{BoundStatement, check_distinct_columns, creation_schema, invalid_option, retain_history};
+use super::{BoundStatement, check_distinct_columns, creation_target, invalid_option, retain_history};
 use crate::bind::{BindContext, bind_query};
 use crate::parse::CreateView;
 
 pub(super) fn bind(view: &CreateView, context: &BindContext) -> Result<BoundStatement, PgError> {
-    let schema_name = creation_schema(&view.name)?;
+    let schema_name = creation_target(&view.name, false, context)?.schema;
     let options = options(view)?;
     if view.materialized && view.or_replace {
         return Err(PgError::unsupported("CREATE OR REPLACE MATERIALIZED VIEW"));

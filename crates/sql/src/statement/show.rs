@@ -2,7 +2,7 @@
 
 use repr::PgError;
 
-use super::drop::{undefined, wrong_kind};
+use super::drop::resolve_kind;
 use super::{BoundStatement, resolve};
 use crate::bind::BindContext;
 use crate::parse::{Kind, Name, Show};
@@ -19,9 +19,6 @@ pub(super) fn bind(show: &Show, context: &BindContext) -> Result<BoundStatement,
 
 /// The object of that kind and name. Errors: 42P01 or 42704, and 42809 for another kind.
 pub(super) fn object_of_kind(kind: Kind, name: &Name, context: &BindContext) -> Result<repr::ObjectId, PgError> {
-    match context.catalog.resolve(name.schema.as_deref(), &name.name) {
-        Some(object) if object.kind_name() == kind.name() => Ok(object.id),
-        Some(object) => Err(PgError { hint: None, ..wrong_kind(&object.name, kind, object.kind_name()) }),
-        None => Err(undefined(kind, name)),
-    }
+    let found = resolve_kind(kind, name, context);
+    found.map(|object| object.id).map_err(|error| PgError { hint: None, ..error })
 }

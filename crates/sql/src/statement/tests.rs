@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catalog::{Catalog, FIRST_USER_ID};
+use catalog::{Catalog, DEFAULT_SCHEMA, FIRST_USER_ID, Uniqueness};
 use datafusion::arrow::datatypes::DataType;
 use repr::{ColumnSchema, SqlType};
 
@@ -13,29 +13,38 @@ const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, name varchar(5) DEFAULT
 
 fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
-    let mut add = |id: u32, name: &str, kind: ObjectKind, sql: &str| {
-        let object = Object {
-            id: ObjectId(FIRST_USER_ID + id),
-            schema: DEFAULT_SCHEMA.to_string(),
-            name: name.to_string(),
-            kind,
-            sql: sql.to_string(),
-            depends_on: Vec::new(),
+    let mut add = |id: u32, name: &str, kind: ObjectKind| {
+        let object = Object::new(ObjectId(FIRST_USER_ID + id), DEFAULT_SCHEMA, name, kind);
+        let depends_on = match &object.kind {
+            ObjectKind::Index { on, .. } => vec![*on],
+            _ => Vec::new(),
         };
-        catalog.insert(object).unwrap();
+        catalog.insert(Object { depends_on, ..object }).unwrap();
     };
-    let mut schema = match create(TABLE) {
-        BoundStatement::CreateTable { schema, .. } => schema,
-        other => panic!("{other:?}"),
-    };
-    add(0, "t", ObjectKind::Table { schema: schema.clone(), options: Default::default() }, TABLE);
-    schema.primary_key = None;
-    add(1, "u", ObjectKind::Table { schema, options: Default::default() }, "");
+    let (_, mut kind) = table(TABLE);
+    add(0, "t", kind.clone());
+    if let ObjectKind::Table { schema, details, .. } = &mut kind {
+        schema.primary_key = None;
+        details.iter_mut().for_each(|detail| detail.default = None);
+    }
+    add(1, "u", kind);
     let columns = RelationSchema::new(vec![ColumnSchema::new("a", SqlType::Int8)]);
-    add(2, "v", ObjectKind::View { schema: columns, query: "SELECT 1::bigint AS a".to_string() }, "");
+    add(2, "v", ObjectKind::View { schema: columns, query: "SELECT 1::bigint AS a".to_string() });
     let options = Options::from([("broker".to_string(), "b:9".to_string())]);
-    add(3, "k", ObjectKind::Connection { connector: "kafka".to_string(), options }, "");
+    add(3, "k", ObjectKind::Connection { connector: "kafka".to_string(), options });
+    let on = ObjectId(FIRST_USER_ID);
+    add(4, "t_pkey", ObjectKind::Index { on, columns: vec![0], uniqueness: Uniqueness::PrimaryKey });
     catalog
+}
+
+/// The name and the kind of the table that CREATE TABLE makes.
+fn table(text: &str) -> (String, ObjectKind) {
+    let BoundStatement::Define { steps, .. } = create(text) else { panic!("no definition") };
+    let created = steps.into_iter().find_map(|step| match step {
+        Step::Create(object) => Some((object.name, object.kind)),
+        _ => None,
+    });
+    created.expect("a table")
 }
 
 fn create(text: &str) -> BoundStatement {
@@ -60,14 +69,16 @@ fn types(query: &BoundQuery) -> Vec<DataType> {
 
 #[test]
 fn a_table_has_its_columns_and_key() {
-    let BoundStatement::CreateTable { name, schema, .. } = create(TABLE) else { panic!("no table") };
+    let (name, kind) = table(TABLE);
+    let ObjectKind::Table { schema, .. } = kind else { panic!("no table") };
     assert_eq!((name.as_str(), schema.primary_key.as_deref()), ("t", Some([0].as_slice())));
     let shown: Vec<(i32, bool)> = schema.columns.iter().map(|column| (column.typmod, column.nullable)).collect();
     assert_eq!(shown, [(-1, false), (9, true), ((10 << 16 | 2) + 4, true)]);
     assert_eq!(state("CREATE TABLE x (a int, a text)"), "42701");
     assert_eq!(state("CREATE TABLE x (a int PRIMARY KEY, b int, PRIMARY KEY (b))"), "42P16");
     assert_eq!(state("CREATE TABLE x (a int, PRIMARY KEY (b))"), "42703");
-    assert_eq!(state("CREATE TABLE x (a int UNIQUE)"), "0A000");
+    assert_eq!(state("CREATE TABLE x (a int GENERATED ALWAYS AS (b) STORED)"), "42703");
+    assert_eq!(state("CREATE TABLE x (a text GENERATED ALWAYS AS IDENTITY)"), "22023");
     assert_eq!(state("CREATE TABLE nowhere.x (a int)"), "3F000");
     assert_eq!(state("CREATE TABLE x (a int DEFAULT true)"), "42804");
 }
@@ -114,9 +125,9 @@ fn conflicts_name_the_key() {
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.state.0),
     };
-    assert!(matches!(conflict("DO NOTHING"), Ok(OnConflict::Nothing)));
-    assert!(matches!(conflict("(id) DO NOTHING"), Ok(OnConflict::Nothing)));
-    let Ok(OnConflict::Update { inputs, assignments, condition }) =
+    assert!(matches!(conflict("DO NOTHING"), Ok(OnConflict::Nothing { arbiter: None })));
+    assert!(matches!(conflict("(id) DO NOTHING"), Ok(OnConflict::Nothing { arbiter: Some(ObjectId(16388)) })));
+    let Ok(OnConflict::Update { inputs, assignments, condition, .. }) =
         conflict("(id) DO UPDATE SET name = excluded.name || t.name, price = DEFAULT WHERE t.price < excluded.price")
     else {
         panic!("no update")
@@ -186,12 +197,14 @@ fn views_have_the_names_they_are_given() {
 
 #[test]
 fn indexes_and_drops_find_their_objects() {
-    let BoundStatement::CreateIndex { name, columns, .. } = bound("CREATE INDEX ON t (name, id)").unwrap() else {
-        panic!("no index")
+    let BoundStatement::Define { steps, .. } = bound("CREATE INDEX ON t (name, id)").unwrap() else {
+        panic!("no definition")
     };
-    assert_eq!((name.as_str(), columns), ("t_name_id_idx", vec![1, 0]));
+    let [Step::Create(index)] = steps.as_slice() else { panic!("{steps:?}") };
+    let expected = ObjectKind::Index { on: ObjectId(FIRST_USER_ID), columns: vec![1, 0], uniqueness: Uniqueness::None };
+    assert_eq!((index.name.as_str(), &index.kind), ("t_name_id_idx", &expected));
     assert_eq!(state("CREATE INDEX ON t (nope)"), "42703");
-    assert_eq!(state("CREATE UNIQUE INDEX ON t (id)"), "0A000");
+    assert_eq!(state("CREATE UNIQUE INDEX ON t (lower(name))"), "0A000");
     assert_eq!(state("CREATE INDEX ON v (a)"), "42809");
     let BoundStatement::Drop { objects, missing, .. } = bound("DROP TABLE IF EXISTS t, nope").unwrap() else {
         panic!("no drop")

@@ -9,7 +9,6 @@ use sqlparser::ast::{
     TableWithJoins, Update, UpdateTableFromKind,
 };
 
-use super::create_table::defaults;
 use super::insert::{Defaults, is_default};
 use super::{BoundStatement, check_distinct_columns, resolve_changeable_table, returning, target_column};
 use crate::bind::{BindContext, bind_query_for};
@@ -21,7 +20,7 @@ pub(super) fn bind(update: &Update, context: &BindContext) -> Result<BoundStatem
     }
     let (name, relation) = target(&update.table)?;
     let (table, schema) = resolve_changeable_table(&name, "UPDATE", context)?;
-    let defaults = Defaults::of(defaults(table)?, schema);
+    let defaults = Defaults::of(table)?;
     let assigned = assignments(&update.assignments, schema, &table.name, &defaults)?;
     let mut new: Vec<Expr> = (0..schema.columns.len()).map(|index| column(&relation, schema, index)).collect();
     for (index, value) in assigned {
@@ -112,6 +111,7 @@ pub(super) fn assignments(
                 return Err(PgError::unsupported("a qualified column in SET").at(name.position));
             }
             let index = target_column(schema, table, &name.name, Some(name.position))?;
+            defaults.check_assigned(index, &value, schema)?;
             let value = if is_default(&value) { defaults.of_column(index) } else { value };
             assigned.push((index, value));
         }
