@@ -8,6 +8,7 @@ pub mod constraint;
 pub mod definition;
 pub mod names;
 pub mod object;
+pub mod role;
 pub mod sequence;
 pub mod system;
 pub mod table;

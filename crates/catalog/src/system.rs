@@ -27,9 +27,11 @@ use arrow::array::{
 };
 use arrow::datatypes::DataType;
 use repr::types::TYPES;
-use repr::{ColumnSchema, ObjectId, RelationSchema, SqlType};
+use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlType};
 
 pub use pg_attrdef::class_of;
+
+use crate::role::Role;
 
 use crate::{Catalog, Object, ObjectKind, SearchPath, SequenceAccess, TEMPORARY_SCHEMA_PREFIX};
 
@@ -41,9 +43,9 @@ pub const PUBLIC_OID: u32 = 2200;
 pub const INFORMATION_SCHEMA_OID: u32 = 13000;
 /// `tw_catalog`'s OID.
 pub const TW_CATALOG_OID: u32 = 13001;
-/// The OID of the one role, who owns everything.
+/// The OID of the first role, who owns everything.
 pub const OWNER_OID: u32 = 10;
-/// The name of the one role.
+/// The name of the first role.
 pub const OWNER_NAME: &str = "tidewater";
 /// The OID of the one database.
 pub const DATABASE_OID: u32 = 5;
@@ -71,8 +73,14 @@ pub struct Snapshot {
     pub catalog: Arc<Catalog>,
     /// The session's database; there is only one, whatever it is called.
     pub database: String,
-    /// The session's user.
+    /// Whose rights the session has.
     pub user: String,
+    /// The session's user.
+    pub session_user: String,
+    /// Every role.
+    pub roles: Arc<Vec<Role>>,
+    /// What functions may do in the session's name; None where they may do nothing.
+    pub actions: Option<Arc<dyn Actions>>,
     /// When the statement began, microseconds since 1970.
     pub statement_us: i64,
     /// When its transaction began.
@@ -97,6 +105,20 @@ pub struct Snapshot {
     pub search_path: SearchPath,
     /// What `nextval` and its kin move; None where nothing may.
     pub sequences: Option<Arc<dyn SequenceAccess>>,
+}
+
+/// What functions do besides giving a value, in the name of the session that calls them.
+pub trait Actions: std::fmt::Debug + Send + Sync {
+    /// Adds to what the transaction notifies others of. Errors: `22023` for a channel or payload that is too long.
+    fn notify(&self, channel: &str, payload: &str) -> Result<(), PgError>;
+
+    /// The channels that the session listens to.
+    fn listening(&self) -> Vec<String>;
+
+    /// Stops what a session does, or ends it; false, with a warning to the caller, if there is none.
+    ///
+    /// Errors: `42501` unless the caller may act as that session's role.
+    fn signal(&self, process_id: i32, terminate: bool) -> Result<bool, PgError>;
 }
 
 /// One setting of the session.
@@ -198,6 +220,7 @@ pub(crate) enum Value {
     Text(String),
     Ints(Vec<i64>),
     Oids(Vec<u32>),
+    Texts(Vec<String>),
 }
 
 /// Every system relation, in the order of its OID.
@@ -320,6 +343,16 @@ fn build<'a>(sql_type: &SqlType, values: impl Iterator<Item = &'a Value>) -> Arr
             for value in values {
                 match value {
                     Value::Oids(oids) => builder.append_value(oids.iter().map(|oid| Some(*oid))),
+                    _ => builder.append_null(),
+                }
+            }
+            Arc::new(builder.finish())
+        }
+        SqlType::Array(element) if **element == SqlType::Text => {
+            let mut builder = ListBuilder::new(StringBuilder::new());
+            for value in values {
+                match value {
+                    Value::Texts(texts) => builder.append_value(texts.iter().map(Some)),
                     _ => builder.append_null(),
                 }
             }

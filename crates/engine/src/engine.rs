@@ -12,15 +12,18 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use catalog::role::Role;
+use catalog::system::OWNER_OID;
 use catalog::{Catalog, FIRST_USER_ID};
 use dataflow::{Runtime, RuntimeConfig};
 use parking_lot::{Mutex, RwLock};
 use repr::{ObjectId, PgError, SqlState};
 use storage::Storage;
+use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use crate::dataflows::Dataflows;
@@ -28,15 +31,22 @@ use crate::errors::DecodeErrors;
 use crate::event_time::TableTimes;
 use crate::key_filter::KeyFilters;
 use crate::metrics::Metric;
+use crate::notify::{Channels, Mailbox};
 use crate::read::Evaluator;
 use crate::restore::restore;
+use crate::roles::{Login, Rights, RoleChange, Roles, check_connection_limit, check_login};
 use crate::rules::RuleCache;
+use crate::scram::Verifier;
 use crate::sequences::Sequences;
 use crate::session::{Session, SessionOptions};
 use crate::source::Readers;
+use crate::statement::blocking;
 
 /// How often the open time is offered to be closed: what a row from a source waits for at most while nothing is busy.
 const TICK: Duration = Duration::from_millis(5);
+
+/// What `max_connections` shows where the server has not said anything else.
+const CONNECTIONS_MAX: usize = 500;
 
 /// What an engine is started with.
 #[derive(Clone, Debug)]
@@ -80,6 +90,10 @@ pub(crate) struct Shared {
     pub(crate) readers: Readers,
     pub(crate) decode_errors: Arc<DecodeErrors>,
     pub(crate) sessions: Mutex<HashMap<i32, Connected>>,
+    pub(crate) channels: Channels,
+    pub(crate) roles: Roles,
+    /// What `max_connections` shows; the server keeps to it.
+    pub(crate) connections_max: AtomicUsize,
     pub(crate) counters: Counters,
     next_id: AtomicU32,
     next_process_id: AtomicI32,
@@ -89,8 +103,10 @@ pub(crate) struct Shared {
 
 /// What others may know of a session.
 pub(crate) struct Connected {
-    pub(crate) secret_key: i32,
+    pub(crate) secret_key: Vec<u8>,
     pub(crate) cancel: watch::Sender<u64>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) rights: Rights,
     pub(crate) user: String,
     pub(crate) application_name: String,
     pub(crate) state: &'static str,
@@ -116,9 +132,51 @@ impl Engine {
         started.map_err(|error| PgError::internal(format!("the engine did not start: {error}")))?
     }
 
-    /// A session of its own.
+    /// A session of its own, with all rights, whoever it is of.
     pub fn session(&self, options: SessionOptions) -> Session {
-        Session::new(Arc::clone(&self.owner.shared), options)
+        Session::new(Arc::clone(&self.owner.shared), options, Rights::Owner)
+    }
+
+    /// What `user` must know to begin a session by password. Says nothing about whether there is such a role.
+    pub fn login(&self, user: &str) -> Login {
+        self.owner.shared.roles.login(user)
+    }
+
+    /// A session of someone who has shown who they are, or is `trusted`: then under any name, that of no role having all
+    /// rights.
+    ///
+    /// Errors: `28000` for a role that may not log in, `53300` for one that has as many sessions as it may.
+    pub fn log_in(&self, options: SessionOptions, trusted: bool) -> Result<Session, PgError> {
+        let shared = &self.owner.shared;
+        let rights = check_login(shared, &options.user, trusted)?;
+        let user = options.user.clone();
+        let session = Session::new(Arc::clone(shared), options, rights);
+        check_connection_limit(shared, &user)?;
+        Ok(session)
+    }
+
+    /// Says how many sessions the server lets in at a time, for `max_connections` to show.
+    pub fn set_connections_max(&self, connections_max: usize) {
+        self.owner.shared.connections_max.store(connections_max, Ordering::Relaxed);
+    }
+
+    /// Whether anybody could show a password.
+    pub fn has_passwords(&self) -> bool {
+        self.owner.shared.roles.all().iter().any(|role| role.login && role.password.is_some())
+    }
+
+    /// Gives the first role a password if it has none.
+    pub async fn set_first_password(&self, password: &str) -> Result<(), PgError> {
+        let (shared, password) = (Arc::clone(&self.owner.shared), password.to_string());
+        blocking(move || {
+            let roles = shared.roles.all();
+            let owner = roles.iter().find(|role| role.oid == OWNER_OID && role.password.is_none());
+            let Some(owner) = owner else { return Ok(()) };
+            let verifier = Verifier::parse(&password).unwrap_or_else(|| Verifier::new(&password));
+            let owner = Role { password: Some(verifier.to_string()), ..owner.clone() };
+            shared.roles.apply(&shared.storage, &[RoleChange::Put(owner)])
+        })
+        .await
     }
 
     /// Whether sessions may connect: everything stored has been made again and the engine is not stopping.
@@ -133,9 +191,9 @@ impl Engine {
     }
 
     /// Cancels what the session with this id and key is doing; nothing if there is none.
-    pub fn cancel(&self, process_id: i32, secret_key: i32) {
+    pub fn cancel(&self, process_id: i32, secret_key: &[u8]) {
         if let Some(session) = self.owner.shared.sessions.lock().get(&process_id)
-            && session.secret_key == secret_key
+            && bool::from(session.secret_key.ct_eq(secret_key))
         {
             session.cancel.send_modify(|count| *count += 1);
         }
@@ -182,6 +240,7 @@ impl Drop for Owner {
 
 fn start(config: &EngineConfig) -> Result<Engine, PgError> {
     let storage = Storage::open(&config.data_dir)?;
+    let roles = Roles::load(&storage)?;
     let runtime = Runtime::start(RuntimeConfig { workers: config.workers.max(1) })?;
     let mut catalog = Catalog::default();
     for object in catalog::system::objects() {
@@ -205,6 +264,9 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         table_times: TableTimes::default(),
         decode_errors,
         sessions: Mutex::default(),
+        channels: Channels::default(),
+        roles,
+        connections_max: AtomicUsize::new(CONNECTIONS_MAX),
         counters: Counters::default(),
         next_id: AtomicU32::new(FIRST_USER_ID),
         next_process_id: AtomicI32::new(1),
@@ -221,6 +283,9 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         })
         .map_err(|error| PgError::internal(format!("no thread for the ticker: {error}")))?;
     let owner = Owner { shared: Arc::clone(&shared), ticker: Mutex::new(Some(ticker)) };
+    if let Some(last) = shared.roles.all().iter().map(|role| role.oid).max() {
+        shared.reserve_ids(ObjectId(last));
+    }
     restore(&shared)?;
     shared.ready.store(true, Ordering::Release);
     Ok(Engine { owner: Arc::new(owner) })

@@ -4,8 +4,7 @@
 //! catalog has outrun is bound again when it is executed. Everything a statement waits for can be cancelled, up to the moment
 //! its writes are applied; a response's rows can be cancelled as long as they come.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,8 +24,11 @@ use tokio::time::Instant;
 
 use crate::cursor::Cursor;
 use crate::ddl::Naming;
+use crate::deferred::{self, Deferred, SessionActions, Side};
 use crate::engine::{Connected, Shared};
+use crate::notify::{Mailbox, Notification};
 use crate::response::{CopyIn, Notice, Response, RowStream, Severity};
+use crate::roles::Rights;
 use crate::select::Reading;
 use crate::sequences::SessionSequences;
 use crate::settings::Settings;
@@ -43,6 +45,8 @@ pub struct SessionOptions {
     pub database: String,
     /// The startup packet's settings, such as `application_name`.
     pub parameters: Vec<(String, String)>,
+    /// The length of the key that a request to cancel must show, at least four.
+    pub secret_bytes: usize,
 }
 
 /// What ReadyForQuery reports.
@@ -103,6 +107,14 @@ impl Prepared {
         &self.inner.statement
     }
 
+    /// What others may see of its text: a password is none of theirs.
+    fn shown_text(&self) -> &str {
+        match self.inner.bound {
+            BoundStatement::Role(_) => "<statement about roles>",
+            _ => &self.inner.statement.text,
+        }
+    }
+
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.inner.catalog
     }
@@ -130,22 +142,39 @@ pub struct Session {
     /// When the statement under way began, microseconds since 1970.
     statement_us: i64,
     process_id: i32,
-    secret_key: i32,
+    secret_key: Vec<u8>,
     reported: Vec<(String, String)>,
+    /// The version of the settings that `reported` is of.
+    reported_version: u64,
+    rights: Rights,
+    mailbox: Arc<Mailbox>,
+    pub(crate) side: Arc<Side>,
+    pub(crate) deferred: Deferred,
+    /// The channels that it listens to.
+    pub(crate) listening: BTreeSet<String>,
     cancel: watch::Sender<u64>,
     sequences: Arc<dyn SequenceAccess>,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, options: SessionOptions) -> Session {
-        let settings = Settings::new(&options.user, &options.parameters);
+    pub(crate) fn new(shared: Arc<Shared>, options: SessionOptions, rights: Rights) -> Session {
+        let roles = shared.roles.all();
+        // What the role's sessions begin with, then what the client wants of this one.
+        let of_role = roles.iter().find(|role| role.name == options.user).map_or(&[][..], |role| &role.settings);
+        let parameters: Vec<(String, String)> = of_role.iter().chain(&options.parameters).cloned().collect();
+        let mut settings = Settings::new(&options.user, &parameters);
+        settings.force("max_connections", &shared.connections_max.load(Ordering::Relaxed).to_string());
+        settings.force("is_superuser", if rights.is_superuser(&roles) { "on" } else { "off" });
         let process_id = shared.allocate_process_id();
-        // The standard library's hasher keys are random and differ between sessions: enough for a cancel key.
-        let secret_key = RandomState::new().hash_one(process_id) as i32;
+        let mut secret_key = vec![0; options.secret_bytes.max(4)];
+        rand::Rng::fill(&mut rand::rng(), &mut secret_key[..]);
         let (cancel, _) = watch::channel(0);
+        let mailbox = Arc::new(Mailbox::default());
         let connected = Connected {
-            secret_key,
+            secret_key: secret_key.clone(),
             cancel: cancel.clone(),
+            mailbox: Arc::clone(&mailbox),
+            rights: rights.clone(),
             user: options.user.clone(),
             application_name: settings.get("application_name").unwrap_or_default(),
             state: "idle",
@@ -153,7 +182,7 @@ impl Session {
             started_us: now_us(),
         };
         shared.sessions.lock().insert(process_id, connected);
-        let reported = settings.reported();
+        let (reported, reported_version) = (settings.reported(), settings.version());
         let sequences = SessionSequences { shared: Arc::clone(&shared), given: Arc::default() };
         Session {
             sequences: Arc::new(sequences),
@@ -169,6 +198,12 @@ impl Session {
             process_id,
             secret_key,
             reported,
+            reported_version,
+            rights,
+            mailbox,
+            side: Arc::default(),
+            deferred: Deferred::default(),
+            listening: BTreeSet::new(),
             cancel,
         }
     }
@@ -179,8 +214,49 @@ impl Session {
     }
 
     /// What a cancel request must know.
-    pub fn secret_key(&self) -> i32 {
-        self.secret_key
+    pub fn secret_key(&self) -> &[u8] {
+        &self.secret_key
+    }
+
+    /// What others tell the session; something in it means [`Session::take_notifications`].
+    pub fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// What has come to channels that it listens to; nothing within a transaction block, which is told at its end.
+    pub fn take_notifications(&mut self) -> Vec<Notification> {
+        match self.transaction_status() {
+            TransactionStatus::Idle => self.mailbox.take(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Between two statements of the client's: what functions have notified outside of a block leaves.
+    pub fn settle(&mut self) {
+        if self.transaction.is_none() {
+            deferred::publish(self);
+        }
+    }
+
+    /// The role whose rights it has now: the session's, or that of SET ROLE.
+    pub(crate) fn current_user(&self) -> String {
+        self.settings.role().unwrap_or(&self.user).to_string()
+    }
+
+    pub(crate) fn rights(&self) -> Rights {
+        match self.settings.role() {
+            Some(name) => {
+                let roles = self.shared.roles.all();
+                // No OID is 0: a role that is gone has no rights.
+                Rights::Role(roles.iter().find(|role| role.name == name).map_or(0, |role| role.oid))
+            }
+            None => self.rights.clone(),
+        }
+    }
+
+    /// Whose rights it had when it began.
+    pub(crate) fn own_rights(&self) -> &Rights {
+        &self.rights
     }
 
     /// The statements of a text. Errors: `42601`, with a position in the text; then none of them runs.
@@ -238,27 +314,29 @@ impl Session {
     /// Errors: the statement's; a transaction block that is open has then failed.
     pub async fn execute(&mut self, prepared: &Prepared, parameters: Vec<ArrayRef>) -> Result<Response, PgError> {
         self.shared.counters.statements.fetch_add(1, Ordering::Relaxed);
-        self.note_activity("active", Some(&prepared.statement().text));
+        self.note_activity("active", Some(prepared.shown_text()));
         self.statement_us = now_us();
         let mut cancelled = self.cancel.subscribe();
         let timeout_ms = self.settings.milliseconds("statement_timeout");
         let deadline = (timeout_ms > 0).then(|| Instant::now() + std::time::Duration::from_millis(timeout_ms));
-        let shared = Arc::clone(&self.shared);
+        let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
         let result = tokio::select! {
             biased;
             result = self.run(prepared, parameters) => result,
-            error = interruption(&shared, &mut cancelled, deadline) => Err(error),
+            error = interruption(&shared, &mailbox, &mut cancelled, deadline) => Err(error),
         };
         match result {
             Ok(response) => {
                 self.note_activity(self.activity(), None);
                 Ok(match response {
                     Response::Rows { schema, rows, tag } => {
-                        Response::Rows { schema, rows: interruptible(shared, rows, cancelled, deadline), tag }
+                        Response::Rows { schema, rows: interruptible(shared, mailbox, rows, cancelled, deadline), tag }
                     }
-                    Response::CopyOut { schema, rows, options } => {
-                        Response::CopyOut { schema, rows: interruptible(shared, rows, cancelled, deadline), options }
-                    }
+                    Response::CopyOut { schema, rows, options } => Response::CopyOut {
+                        schema,
+                        rows: interruptible(shared, mailbox, rows, cancelled, deadline),
+                        options,
+                    },
                     other => other,
                 })
             }
@@ -312,11 +390,11 @@ impl Session {
     /// Errors: those of INSERT.
     pub async fn copy_in(&mut self, copy: &CopyIn, batches: Vec<Vec<ArrayRef>>) -> Result<String, PgError> {
         let mut cancelled = self.cancel.subscribe();
-        let shared = Arc::clone(&self.shared);
+        let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
         let result = tokio::select! {
             biased;
             result = statement::copy::copy_in(self, copy, batches) => result,
-            error = interruption(&shared, &mut cancelled, None) => Err(error),
+            error = interruption(&shared, &mailbox, &mut cancelled, None) => Err(error),
         };
         if result.is_err() {
             self.fail_transaction();
@@ -361,13 +439,15 @@ impl Session {
 
     /// Says that the client was sent an error that `execute` did not return: one of its rows', or the protocol's.
     pub fn fail_transaction(&mut self) {
-        if let Some(transaction) = &mut self.transaction {
-            transaction.failed = true;
+        match &mut self.transaction {
+            Some(transaction) => transaction.failed = true,
+            None => deferred::clear(self),
         }
     }
 
     /// What the client is to be told besides answers, as far as `client_min_messages` lets through.
     pub fn take_notices(&mut self) -> Vec<Notice> {
+        self.notices.append(&mut self.side.notices.lock());
         if self.notices.is_empty() {
             return Vec::new();
         }
@@ -394,6 +474,16 @@ impl Session {
         self.settings.get(name)
     }
 
+    /// A setting that is a length of time; 0 is none.
+    pub fn milliseconds(&self, name: &str) -> u64 {
+        self.settings.milliseconds(name)
+    }
+
+    /// Another number whenever a setting may have changed.
+    pub fn settings_version(&self) -> u64 {
+        self.settings.version()
+    }
+
     /// The settings that a client is told of when it connects.
     pub fn reported_settings(&self) -> Vec<(String, String)> {
         self.settings.reported()
@@ -401,6 +491,12 @@ impl Session {
 
     /// Those of them that have changed since the last call.
     pub fn take_changed_settings(&mut self) -> Vec<(String, String)> {
+        if self.settings.version() == self.reported_version {
+            return Vec::new();
+        }
+        let superuser = self.rights().is_superuser(&self.shared.roles.all());
+        self.settings.force("is_superuser", if superuser { "on" } else { "off" });
+        self.reported_version = self.settings.version();
         let now = self.settings.reported();
         let changed = now.iter().filter(|setting| !self.reported.contains(setting)).cloned().collect();
         self.reported = now;
@@ -432,7 +528,7 @@ impl Session {
 
     pub(crate) fn search_path(&self) -> SearchPath {
         SearchPath {
-            schemas: schemas_of(&self.settings.get("search_path").unwrap_or_default(), &self.user),
+            schemas: schemas_of(&self.settings.get("search_path").unwrap_or_default(), &self.current_user()),
             temporary: Some(format!("{TEMPORARY_SCHEMA_PREFIX}{}", self.process_id)),
         }
     }
@@ -447,7 +543,15 @@ impl Session {
         let transaction = self.transaction.as_ref();
         Asker {
             database: self.database.clone(),
-            user: self.user.clone(),
+            user: self.current_user(),
+            session_user: self.user.clone(),
+            roles: deferred::roles(self).unwrap_or_else(|_| self.shared.roles.all()),
+            actions: Arc::new(SessionActions {
+                shared: Arc::clone(&self.shared),
+                side: Arc::clone(&self.side),
+                rights: self.rights(),
+                listening: self.listening.clone(),
+            }),
             process_id: self.process_id,
             statement_us: self.statement_us,
             transaction_us: transaction.map_or(self.statement_us, |transaction| transaction.started_us),
@@ -493,6 +597,7 @@ const QUERY_CHARS_MAX: usize = 1024;
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.sessions.lock().remove(&self.process_id);
+        deferred::unlisten_all(self);
         let definitions = self.transaction.take().map(|transaction| transaction.definitions).unwrap_or_default();
         let schema = format!("{TEMPORARY_SCHEMA_PREFIX}{}", self.process_id);
         let has_temporary = self.shared.catalog().objects().any(|object| object.schema == schema);
@@ -548,8 +653,18 @@ pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_micros() as i64)
 }
 
+/// What a session that `pg_terminate_backend` ends is told.
+fn terminated() -> PgError {
+    PgError::new(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command")
+}
+
 /// Completes when the statement is to stop, with the error it then fails with.
-async fn interruption(shared: &Shared, cancelled: &mut watch::Receiver<u64>, deadline: Option<Instant>) -> PgError {
+async fn interruption(
+    shared: &Shared,
+    mailbox: &Mailbox,
+    cancelled: &mut watch::Receiver<u64>,
+    deadline: Option<Instant>,
+) -> PgError {
     let timeout = async {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -561,6 +676,7 @@ async fn interruption(shared: &Shared, cancelled: &mut watch::Receiver<u64>, dea
         changed = tokio::task::unconstrained(cancelled.changed()) => match changed {
             Ok(()) => match shared.check_running() {
                 Err(stopping) => stopping,
+                Ok(()) if mailbox.is_terminated() => terminated(),
                 Ok(()) => PgError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request"),
             },
             // The sender is gone with its session, which is what runs this: nobody is left to tell.
@@ -573,19 +689,20 @@ async fn interruption(shared: &Shared, cancelled: &mut watch::Receiver<u64>, dea
 /// Rows that end with an error when the statement is to stop.
 fn interruptible(
     shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
     rows: RowStream,
     cancelled: watch::Receiver<u64>,
     deadline: Option<Instant>,
 ) -> RowStream {
-    let state = Some((shared, rows, cancelled));
+    let state = Some((shared, mailbox, rows, cancelled));
     Box::pin(futures::stream::unfold(state, move |state| async move {
-        let (shared, mut rows, mut cancelled) = state?;
+        let (shared, mailbox, mut rows, mut cancelled) = state?;
         let next = tokio::select! {
             biased;
             next = rows.next() => next?,
-            error = interruption(&shared, &mut cancelled, deadline) => Err(error),
+            error = interruption(&shared, &mailbox, &mut cancelled, deadline) => Err(error),
         };
-        let state = next.is_ok().then_some((shared, rows, cancelled));
+        let state = next.is_ok().then_some((shared, mailbox, rows, cancelled));
         Some((next, state))
     }))
 }

@@ -4,6 +4,7 @@
 //! error (`DateStyle` other than ISO), so that nobody misreads an answer.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use catalog::system::SettingRow;
 use repr::text::TimeZone;
@@ -20,6 +21,8 @@ enum Values {
     Milliseconds,
     /// One of these, whatever their case.
     OneOf(&'static [&'static str]),
+    /// A whole number, 0 or more.
+    Count,
     /// A time zone.
     TimeZone,
     /// Cannot be set.
@@ -51,8 +54,8 @@ const LEVELS: Values = Values::OneOf(&[
     "debug5", "debug4", "debug3", "debug2", "debug1", "debug", "log", "info", "notice", "warning", "error",
 ]);
 
-/// The version of PostgreSQL that clients are to take us for. For 15, psql would ask of publications what we cannot answer.
-pub(crate) const SERVER_VERSION: &str = "14.0";
+/// The version of PostgreSQL that clients are to take us for.
+pub(crate) const SERVER_VERSION: &str = "15.18";
 
 #[rustfmt::skip]
 const KNOWN: &[Known] = &[
@@ -65,16 +68,16 @@ const KNOWN: &[Known] = &[
     known("default_table_access_method", "heap", Values::Any, false, "Without effect."),
     known("default_tablespace", "", Values::Any, false, "Without effect."),
     known("default_transaction_deferrable", "off", Values::Bool, false, "Without effect."),
-    known("default_transaction_isolation", "serializable", ISOLATION, false, "Every statement is strictly serializable."),
+    known("default_transaction_isolation", "read committed", ISOLATION, false, "What makes a block fail to commit: see transaction_isolation."),
     known("default_transaction_read_only", "off", Values::Bool, true, "Whether transactions may write."),
     known("escape_string_warning", "on", Values::Bool, false, "Without effect."),
     known("extra_float_digits", "1", Values::Any, false, "Floats are printed in their shortest exact form."),
-    known("idle_in_transaction_session_timeout", "0", Values::Milliseconds, false, "Without effect."),
-    known("idle_session_timeout", "0", Values::Milliseconds, false, "Without effect."),
+    known("idle_in_transaction_session_timeout", "0", Values::Milliseconds, false, "A session idle in a transaction for longer ends; 0 is never."),
+    known("idle_session_timeout", "0", Values::Milliseconds, false, "A session idle for longer ends; 0 is never."),
     known("in_hot_standby", "off", Values::ReadOnly, true, "Never a standby."),
     known("integer_datetimes", "on", Values::ReadOnly, true, "Times are integers."),
     known("IntervalStyle", "postgres", Values::OneOf(&["postgres"]), true, "How intervals are printed."),
-    known("is_superuser", "on", Values::ReadOnly, true, "Everyone is."),
+    known("is_superuser", "on", Values::ReadOnly, true, "Whether the session may do everything."),
     known("jit", "off", Values::Bool, false, "Without effect."),
     known("lc_collate", "C.UTF-8", Values::ReadOnly, false, "Text is ordered by its bytes."),
     known("lc_ctype", "C.UTF-8", Values::ReadOnly, false, "The character classification."),
@@ -83,22 +86,27 @@ const KNOWN: &[Known] = &[
     known("lc_numeric", "C.UTF-8", Values::Any, false, "Without effect."),
     known("lc_time", "C.UTF-8", Values::Any, false, "Without effect."),
     known("lock_timeout", "0", Values::Milliseconds, false, "Without effect."),
-    known("max_connections", "1000", Values::ReadOnly, false, "Sessions at a time."),
+    known("max_connections", "500", Values::ReadOnly, false, "Sessions at a time."),
     known("max_identifier_length", "63", Values::ReadOnly, false, "Characters of a name."),
     known("max_index_keys", "32", Values::ReadOnly, false, "Columns of an index."),
+    known("password_encryption", "scram-sha-256", Values::OneOf(&["scram-sha-256"]), false, "How passwords are kept."),
+    known("role", "none", Values::Any, false, "Whose rights the session has; none is those of its user."),
     known("row_security", "on", Values::Bool, false, "Without effect."),
     known("search_path", "\"$user\", public", Values::Any, false, "Objects are in public."),
     known("server_encoding", "UTF8", Values::ReadOnly, true, "The server's encoding."),
     known("server_version", SERVER_VERSION, Values::ReadOnly, true, "The PostgreSQL version whose protocol is spoken."),
-    known("server_version_num", "140000", Values::ReadOnly, false, "The same as a number."),
+    known("server_version_num", "150018", Values::ReadOnly, false, "The same as a number."),
     known("session_authorization", "", Values::ReadOnly, true, "The session's user."),
     known("standard_conforming_strings", "on", Values::OneOf(&["on", "true", "1", "yes"]), true, "Backslashes are ordinary."),
     known("statement_timeout", "0", Values::Milliseconds, false, "Statements that take longer are cancelled; 0 is never."),
     known("synchronize_seqscans", "on", Values::Bool, false, "Without effect."),
     known("synchronous_commit", "on", Values::OneOf(&["on", "off", "local", "remote_write", "remote_apply", "true", "false", "yes", "no", "1", "0"]), false, "Whether writes are on disk before they are acknowledged."),
+    known("tcp_keepalives_count", "0", Values::Count, false, "Keepalives that may be lost; 0 is the system's."),
+    known("tcp_keepalives_idle", "0", Values::Count, false, "Seconds until a silent connection is probed; 0 is the system's."),
+    known("tcp_keepalives_interval", "0", Values::Count, false, "Seconds between probes; 0 is the system's."),
     known("TimeZone", "UTC", Values::TimeZone, true, "The zone that times with time zone are read and printed in."),
     known("transaction_deferrable", "off", Values::Bool, false, "Without effect."),
-    known("transaction_isolation", "serializable", ISOLATION, false, "Every statement is strictly serializable."),
+    known("transaction_isolation", "read committed", ISOLATION, false, "A block fails with 40001 if a row that it changed was changed since; a serializable one if a table that it read in order to write was."),
     known("transaction_read_only", "off", Values::Bool, false, "Whether this transaction may write."),
     known("vacuum_freeze_min_age", "50000000", Values::Any, false, "Without effect."),
     known("work_mem", "4MB", Values::Any, false, "Without effect."),
@@ -111,14 +119,23 @@ pub(crate) struct Settings {
     values: BTreeMap<String, String>,
     /// What RESET goes back to: the startup packet's.
     defaults: BTreeMap<String, String>,
+    /// Another one whenever a value was set, so that who looks for changes looks only then.
+    version: u64,
 }
+
+/// The versions given out, of all sessions: two that are equal are of the same settings.
+static VERSIONS: AtomicU64 = AtomicU64::new(1);
 
 impl Settings {
     /// The defaults, changed by a startup packet. What it says that is not understood is left as it was.
     pub(crate) fn new(user: &str, parameters: &[(String, String)]) -> Settings {
-        let mut settings = Settings { values: BTreeMap::new(), defaults: BTreeMap::new() };
+        let mut settings = Settings { values: BTreeMap::new(), defaults: BTreeMap::new(), version: 0 };
         settings.values.insert("session_authorization".to_string(), user.to_string());
         for (name, value) in parameters {
+            // Whose rights a session has is nothing to be said before it is known who it is.
+            if name.eq_ignore_ascii_case("role") {
+                continue;
+            }
             if let Err(error) = settings.set(name, Some(value)) {
                 tracing::debug!("startup parameter {name}: {error}");
             }
@@ -129,6 +146,7 @@ impl Settings {
 
     /// Sets, or with None goes back to the default. Errors: `42704`, `22023`, `55P02`'s class for what cannot be set.
     pub(crate) fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), PgError> {
+        self.version = VERSIONS.fetch_add(1, Ordering::Relaxed);
         let key = name.to_lowercase();
         let Some(known) = find(&key) else {
             if key.contains('.') {
@@ -154,7 +172,24 @@ impl Settings {
 
     /// Everything as it was after connecting.
     pub(crate) fn reset_all(&mut self) {
+        self.version = VERSIONS.fetch_add(1, Ordering::Relaxed);
         self.values = self.defaults.clone();
+    }
+
+    /// Sets what clients cannot.
+    pub(crate) fn force(&mut self, name: &str, value: &str) {
+        self.values.insert(name.to_string(), value.to_string());
+        self.defaults.insert(name.to_string(), value.to_string());
+    }
+
+    /// What SET ROLE said. Asked for by every statement, so without a search through all that are known.
+    pub(crate) fn role(&self) -> Option<&str> {
+        self.values.get("role").map(String::as_str).filter(|role| *role != "none")
+    }
+
+    /// Which settings these are; other ones have another.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
     }
 
     /// The value, for a setting that is known or was set.
@@ -244,6 +279,10 @@ fn normalise(known: &Known, value: &str) -> Result<String, PgError> {
         Values::Milliseconds => match milliseconds(value) {
             Some(milliseconds) => Ok(milliseconds.to_string()),
             None => Err(invalid(known, value)),
+        },
+        Values::Count => match value.trim().parse::<u32>() {
+            Ok(count) if count <= i32::MAX as u32 => Ok(count.to_string()),
+            _ => Err(invalid(known, value)),
         },
         Values::OneOf(choices) => {
             let choice = choices.iter().find(|choice| choice.eq_ignore_ascii_case(value));

@@ -6,7 +6,9 @@ mod define;
 mod delete;
 mod explain;
 mod insert;
+mod notify;
 mod prepare;
+mod role;
 mod select;
 mod set;
 mod show;
@@ -45,6 +47,10 @@ pub(crate) async fn run(
             delete::run(session, prepared, *table, rows, returning.as_ref(), parameters).await
         }
         BoundStatement::Define { tag, steps } => define::run(session, tag, steps).await,
+        BoundStatement::Maintenance { tag, locked } => {
+            transaction::lock(session, locked);
+            Ok(command(*tag))
+        }
         BoundStatement::CreateTableAs { .. } => define::create_table_as(session, prepared).await,
         BoundStatement::CreateSource { .. }
         | BoundStatement::CreateSources(_)
@@ -80,10 +86,16 @@ pub(crate) async fn run(
         BoundStatement::Savepoint(name) => transaction::savepoint(session, name),
         BoundStatement::ReleaseSavepoint(name) => transaction::release_savepoint(session, name),
         BoundStatement::RollbackToSavepoint(name) => transaction::roll_back_to_savepoint(session, name).await,
-        BoundStatement::Declare { name, binary, hold, statement, .. } => {
-            cursor::declare(session, prepared.catalog(), name, *binary, *hold, statement, parameters).await
+        BoundStatement::Declare { name, binary, hold, scroll, statement } => {
+            let kept = cursor::Kept { hold: *hold, scroll: *scroll };
+            cursor::declare(session, prepared.catalog(), name, *binary, kept, statement, parameters).await
         }
-        BoundStatement::Fetch { name, count } => cursor::fetch(session, name, *count).await,
+        BoundStatement::Fetch { name, direction, only_move: false, timeout } => {
+            cursor::fetch(session, name, *direction, *timeout).await
+        }
+        BoundStatement::Fetch { name, direction, only_move: true, timeout } => {
+            cursor::advance(session, name, *direction, *timeout).await
+        }
         BoundStatement::Close(name) => cursor::close(session, name.as_deref()),
         BoundStatement::Prepare { name, parameter_types, statement } => {
             prepare::prepare(session, name, parameter_types, statement)
@@ -95,6 +107,8 @@ pub(crate) async fn run(
             session.shared.sync_appended().await?;
             Ok(command("CHECKPOINT"))
         }
+        BoundStatement::Notify(statement) => notify::run(session, statement),
+        BoundStatement::Role(statement) => role::run(session, statement).await,
     }
 }
 
@@ -115,7 +129,7 @@ pub(crate) fn columns(session: &Session, statement: &BoundStatement) -> Result<O
             CopyOutSource::Query(query) => Some(query.schema.clone()),
             CopyOutSource::Subscribe(subscribe) => columns(session, subscribe)?,
         },
-        BoundStatement::Fetch { name, .. } => {
+        BoundStatement::Fetch { name, only_move: false, .. } => {
             Some(session.cursors.get(name).ok_or_else(|| cursor::undefined(name))?.schema.clone())
         }
         BoundStatement::Execute { name, .. } => {
@@ -146,6 +160,7 @@ pub(crate) fn depends_on_catalog(statement: &BoundStatement) -> bool {
             | BoundStatement::Deallocate(_)
             | BoundStatement::Discard(_)
             | BoundStatement::Checkpoint
+            | BoundStatement::Notify(_)
     )
 }
 
@@ -171,7 +186,9 @@ fn text_rows(
 }
 
 /// Runs blocking work, such as a definition, where it holds up no other session.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PgError> + Send + 'static) -> Result<T, PgError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PgError> + Send + 'static,
+) -> Result<T, PgError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| PgError::internal(format!("a statement's work ended early: {error}")))?
 }

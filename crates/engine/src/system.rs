@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use catalog::system::{ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
+use catalog::role::Role;
+use catalog::system::{Actions, ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
 use catalog::{Catalog, ObjectKind, SearchPath, SequenceAccess};
 use dataflow::DataflowStats;
 use plan::Fingerprint;
@@ -19,6 +20,9 @@ use crate::settings::Settings;
 pub(crate) struct Asker {
     pub(crate) database: String,
     pub(crate) user: String,
+    pub(crate) session_user: String,
+    pub(crate) roles: Arc<Vec<Role>>,
+    pub(crate) actions: Arc<dyn Actions>,
     pub(crate) process_id: i32,
     pub(crate) statement_us: i64,
     pub(crate) transaction_us: i64,
@@ -37,6 +41,9 @@ impl Asker {
             catalog: Arc::clone(catalog),
             database: self.database.clone(),
             user: self.user.clone(),
+            session_user: self.session_user.clone(),
+            roles: Arc::clone(&self.roles),
+            actions: Some(Arc::clone(&self.actions)),
             process_id: self.process_id,
             statement_us: self.statement_us,
             transaction_us: self.transaction_us,

@@ -1,7 +1,8 @@
 //! A transaction block: what it has done that is not yet done for others.
 //!
-//! Table writes wait in `changes` until COMMIT and are checked again then; a table that someone else wrote after this block
-//! read it for an UPDATE, DELETE or INSERT .. SELECT is a serialization failure. Definitions make a catalog of the block's own,
+//! Table writes wait in `changes` until COMMIT and are checked again then. A row that this block changes and someone else has
+//! changed since is a serialization failure; in a serializable block, any row of a table that it read for an UPDATE, DELETE or
+//! INSERT .. SELECT. Definitions make a catalog of the block's own,
 //! in which its statements are bound; COMMIT makes the same of the catalog that everyone sees, ROLLBACK forgets it.
 //!
 //! Several statements in one query text are an implicit block. It is short, so it holds the write lock from its first
@@ -27,6 +28,8 @@ pub(crate) struct Transaction {
     pub(crate) changes: Vec<Change>,
     /// The version of each table when the block first read it in order to write.
     pub(crate) versions: HashMap<ObjectId, u64>,
+    /// The version of each table that FOR UPDATE or LOCK TABLE named, or whose definition the block changes.
+    pub(crate) locked: HashMap<ObjectId, u64>,
     pub(crate) definitions: Vec<Definition>,
     /// The catalog as the block sees it, once it has defined something.
     pub(crate) catalog: Option<Arc<Catalog>>,
@@ -73,6 +76,7 @@ impl Transaction {
             failed: false,
             changes: Vec::new(),
             versions: HashMap::new(),
+            locked: HashMap::new(),
             definitions: Vec::new(),
             catalog: None,
             moves: Vec::new(),

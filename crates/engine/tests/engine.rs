@@ -14,7 +14,8 @@ async fn start(directory: &Path) -> Engine {
 }
 
 fn session(engine: &Engine) -> Session {
-    let options = SessionOptions { user: "ann".to_string(), database: "tidewater".to_string(), parameters: Vec::new() };
+    let (user, database) = ("ann".to_string(), "tidewater".to_string());
+    let options = SessionOptions { user, database, parameters: Vec::new(), secret_bytes: 4 };
     engine.session(options)
 }
 
@@ -239,12 +240,12 @@ async fn what_takes_long_can_be_stopped() {
     let timed_out = fails(&mut s, "SELECT pg_sleep(60)").await;
     assert_eq!((timed_out.state.0, timed_out.message.contains("timeout")), ("57014", true));
     run(&mut s, "SET statement_timeout = 0").await;
-    let (process_id, secret_key) = (s.process_id(), s.secret_key());
+    let (process_id, secret_key) = (s.process_id(), s.secret_key().to_vec());
     let canceller = engine.clone();
     let cancel = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        canceller.cancel(process_id, secret_key + 1);
-        canceller.cancel(process_id, secret_key);
+        canceller.cancel(process_id, &secret_key[1..]);
+        canceller.cancel(process_id, &secret_key);
     });
     assert_eq!(fails(&mut s, "SELECT pg_sleep(60)").await.state.0, "57014");
     cancel.await.expect("it ran");

@@ -7,4 +7,5 @@ mod http;
 mod pg;
 mod serve;
 
+pub use pg::AuthPolicy;
 pub use serve::{Config, ServeError, serve};

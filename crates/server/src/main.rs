@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use server::Config;
+use server::{AuthPolicy, Config};
 use tracing_subscriber::EnvFilter;
 
 // Arrow buffers come and go by the thousand from every worker; the system's allocator keeps too much of them.
@@ -48,10 +48,23 @@ struct Serve {
     /// Sessions at a time
     #[arg(long, default_value_t = 500, env = "TIDEWATER_MAX_CONNECTIONS")]
     max_connections: usize,
+    /// Who shows a password: others than this machine, or everyone
+    #[arg(long, value_enum, default_value_t = AuthPolicy::Trust, env = "TIDEWATER_AUTH")]
+    auth: AuthPolicy,
+    /// A certificate with its chain, in PEM: TLS is offered. Read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "TIDEWATER_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "TIDEWATER_TLS_KEY")]
+    tls_key: Option<PathBuf>,
 }
+
+/// Where a password for the first role is read from; an option would show it to every process of the machine.
+const PASSWORD_VARIABLE: &str = "TIDEWATER_PASSWORD";
 
 fn main() -> ExitCode {
     refuse_huge_pages();
+    allow_many_files();
     let Command::Serve(serve) = CommandLine::parse().command;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -72,6 +85,19 @@ fn refuse_huge_pages() {
     let _ = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
 }
 
+/// Takes as many file descriptors as the system lets us have: each session is one, and the usual limit is 1024.
+fn allow_many_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write the one structure that they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            // Refused, things are as they were.
+            let _ = libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
 fn run(serve: Serve) -> anyhow::Result<()> {
     let data_dir = match serve.data_dir {
         Some(data_dir) => data_dir,
@@ -86,6 +112,9 @@ fn run(serve: Serve) -> anyhow::Result<()> {
         workers: usize::from(serve.workers),
         memory_limit_bytes: serve.memory_limit,
         connections_max: serve.max_connections,
+        auth: serve.auth,
+        tls: serve.tls_cert.zip(serve.tls_key),
+        password: std::env::var(PASSWORD_VARIABLE).ok().filter(|password| !password.is_empty()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wire").build()?;
     let served = runtime.block_on(server::serve(config));

@@ -1,21 +1,24 @@
 //! The Postgres wire: accepting connections, and one task for each.
 //!
 //! ```text
-//! accept -> startup (startup.rs) -> connection.rs -+- simple query          query.rs
-//!                                                  +- Parse, Bind, Execute  extended.rs
-//!                                                  '- rows, COPY            rows.rs, copy.rs, encode.rs, decode.rs
+//! accept -> startup.rs -> auth.rs -> connection.rs -+- simple query          query.rs
+//!                tls.rs                             +- Parse, Bind, Execute  extended.rs
+//!                                                   '- rows, COPY            rows.rs, copy.rs, encode.rs, decode.rs
 //! ```
 
+mod auth;
 mod connection;
 mod copy;
 mod decode;
 mod encode;
 mod extended;
+mod keepalive;
 mod message;
 mod query;
 mod rows;
 mod socket;
 mod startup;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +28,9 @@ use engine::Engine;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+pub use auth::AuthPolicy;
+pub(crate) use tls::Tls;
 
 /// How long connections get to finish what they run once the server stops, before they are cut.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -37,11 +43,20 @@ pub(crate) struct Wire {
     /// Sessions that have been let in.
     session_count: AtomicUsize,
     connections_max: usize,
+    auth: AuthPolicy,
+    /// None speaks in the clear only.
+    tls: Option<Arc<Tls>>,
 }
 
 impl Wire {
-    pub(crate) fn new(engine: Engine, stop: watch::Receiver<bool>, connections_max: usize) -> Arc<Wire> {
-        Arc::new(Wire { engine, stop, session_count: AtomicUsize::new(0), connections_max })
+    pub(crate) fn new(
+        engine: Engine,
+        stop: watch::Receiver<bool>,
+        connections_max: usize,
+        auth: AuthPolicy,
+        tls: Option<Arc<Tls>>,
+    ) -> Arc<Wire> {
+        Arc::new(Wire { engine, stop, session_count: AtomicUsize::new(0), connections_max, auth, tls })
     }
 
     fn admit(self: &Arc<Wire>) -> Option<Admission> {
@@ -101,9 +116,7 @@ async fn serve_connection(socket: TcpStream, wire: Arc<Wire>) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {error}");
     }
-    match startup::start(socket, &wire).await {
-        Ok(Some(connection)) => connection.run().await,
-        Ok(None) => {}
-        Err(error) => tracing::debug!("a connection ended while it started: {error}"),
+    if let Some(connection) = startup::start(socket, &wire).await {
+        connection.run().await;
     }
 }

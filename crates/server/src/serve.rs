@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use engine::{Engine, EngineConfig};
 use repr::PgError;
@@ -10,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::pg::{AuthPolicy, Tls};
 use crate::{http, pg};
 
 /// What `tidewater serve` is told.
@@ -26,6 +28,12 @@ pub struct Config {
     pub memory_limit_bytes: Option<u64>,
     /// Sessions beyond this are refused with 53300.
     pub connections_max: usize,
+    /// Who has to show a password, and how.
+    pub auth: AuthPolicy,
+    /// The files of a certificate with its chain and of its key, in PEM; None speaks in the clear only.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// A password for the first role, `tidewater`, which it gets if it has none.
+    pub password: Option<String>,
 }
 
 /// Why the server did not start or did not stop well.
@@ -48,6 +56,9 @@ pub enum ServeError {
         #[from]
         error: PgError,
     },
+    /// The certificate or its key.
+    #[error("TLS cannot be offered: {0}")]
+    Tls(String),
     /// Signals or standard output.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -66,8 +77,10 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let pg_listener = listen(config.listen, "--listen").await?;
     let http_listener = listen(config.http, "--http").await?;
     let (pg_address, http_address) = (pg_listener.local_addr()?, http_listener.local_addr()?);
-    if !pg_address.ip().is_loopback() {
-        tracing::warn!("{pg_address} is open to other machines, and every client is trusted");
+    let tls = config.tls.map(|(certificate, key)| Tls::load(certificate, key).map(Arc::new));
+    let tls = tls.transpose().map_err(ServeError::Tls)?;
+    if !pg_address.ip().is_loopback() && tls.is_none() {
+        tracing::warn!("{pg_address} is open to other machines without TLS: what is sent can be read on the way");
     }
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (stop, stopped) = watch::channel(false);
@@ -87,7 +100,19 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     };
     // Set once, here.
     let _ = shown.set(engine.clone());
-    let wire = pg::Wire::new(engine.clone(), stopped, config.connections_max);
+    engine.set_connections_max(config.connections_max);
+    if let Some(password) = &config.password {
+        engine.set_first_password(password).await?;
+    }
+    if !pg_address.ip().is_loopback() && !engine.has_passwords() {
+        tracing::warn!(
+            "no role has a password yet, so nobody gets in from another machine; TIDEWATER_PASSWORD gives the first one"
+        );
+    }
+    if let Some(tls) = &tls {
+        tokio::spawn(Arc::clone(tls).follow(stopped.clone()));
+    }
+    let wire = pg::Wire::new(engine.clone(), stopped, config.connections_max, config.auth, tls);
     let connections = tokio::spawn(pg::serve(pg_listener, wire));
 
     say_ready(pg_address, http_address)?;

@@ -1,4 +1,5 @@
-//! Real clients, each with its own library: psql, psycopg 3, asyncpg, node-postgres. tokio-postgres drives the other tests.
+//! Real clients, each with its own library: psql, pgbench, psycopg 3 and 2, asyncpg, SQLAlchemy, Django, node-postgres.
+//! tokio-postgres drives the other tests.
 //!
 //! Each client program makes a table and a view, writes and reads with parameters of several types, checks an error's SQLSTATE,
 //! and prints `ok`. scripts/setup installs the libraries and scripts/test says where they are; a missing one fails the test.
@@ -12,12 +13,57 @@ use server::Server;
 
 #[test]
 fn psycopg() {
-    python("psycopg_client.py");
+    python("psycopg_client.py", &[]);
+}
+
+#[test]
+fn psycopg2() {
+    python("psycopg2_client.py", &[]);
+}
+
+#[test]
+fn sqlalchemy() {
+    for driver in ["psycopg", "psycopg2"] {
+        python("sqlalchemy_client.py", &[driver]);
+    }
+}
+
+#[test]
+fn django() {
+    python("django_client.py", &[]);
+}
+
+/// PostgreSQL's own benchmark: its tables made by it, read and written by several clients at a time.
+#[test]
+fn pgbench() {
+    let server = Server::start();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(postgres_program("pgbench"));
+        command.args(["-h", "127.0.0.1", "-p", &server.pg_port.to_string(), "-U", "test"]);
+        command.args(arguments).arg("test");
+        succeeds(command)
+    };
+    run(&["-i", "-s", "1", "--foreign-keys", "-q"]);
+    for mode in ["simple", "extended", "prepared"] {
+        for script in ["select-only", "simple-update"] {
+            let told = run(&["-n", "-b", script, "-M", mode, "-c", "4", "-t", "50"]);
+            assert!(told.contains("number of transactions actually processed: 200/200"), "{script}, {mode}: {told}");
+        }
+    }
+}
+
+/// A program of PostgreSQL's that Debian keeps out of the path.
+fn postgres_program(name: &str) -> String {
+    let found = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let programs = found.map(|version| version.path().join("bin").join(name));
+    let mut there: Vec<_> = programs.filter(|program| program.exists()).collect();
+    there.sort();
+    there.pop().map_or(name.to_string(), |program| program.display().to_string())
 }
 
 #[test]
 fn asyncpg() {
-    python("asyncpg_client.py");
+    python("asyncpg_client.py", &[]);
 }
 
 #[test]
@@ -50,12 +96,12 @@ fn psql() {
     assert!(run(&["-c", "\\d t"]).contains("id|integer"), "\\d names the columns");
 }
 
-fn python(name: &str) {
+fn python(name: &str, arguments: &[&str]) {
     let server = Server::start();
     let python =
         std::env::var("TIDEWATER_CLIENTS_PYTHON").unwrap_or_else(|_| format!("{}/venv-clients/bin/python", cache()));
     let mut command = Command::new(python);
-    command.arg(program(name)).arg(server.pg_port.to_string());
+    command.arg(program(name)).arg(server.pg_port.to_string()).args(arguments);
     succeeds(command);
 }
 

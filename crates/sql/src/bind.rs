@@ -97,6 +97,8 @@ pub struct BoundQuery {
     pub relations: Vec<ObjectId>,
     /// What it calls the relations that it names itself.
     pub names: Vec<NamedRelation>,
+    /// Whether it says FOR UPDATE or FOR SHARE: who writes what it reads makes the transaction fail.
+    pub locks: bool,
     /// The moment as of which it is asked, a `timestamptz` or a `bigint` of milliseconds; now if none.
     pub as_of: Option<Expr>,
 }
@@ -189,6 +191,8 @@ pub(crate) struct Binder<'a> {
     views: RefCell<HashMap<ObjectId, Output>>,
     /// What was named outside of views, and in the views that are being bound what their names mean.
     named: RefCell<Vec<NamedRelation>>,
+    /// Whether FOR UPDATE or FOR SHARE was said.
+    pub(crate) locks: Cell<bool>,
     meanings: RefCell<Vec<Arc<Object>>>,
     /// How many views deep we are: positions inside a view's text mean nothing to the user.
     view_depth: Cell<u32>,
@@ -210,6 +214,7 @@ impl<'a> Binder<'a> {
             relations: RefCell::default(),
             views: RefCell::default(),
             named: RefCell::default(),
+            locks: Cell::new(false),
             meanings: RefCell::default(),
             view_depth: Cell::new(0),
             pending: RefCell::default(),
@@ -341,6 +346,7 @@ impl<'a> Binder<'a> {
             schema: RelationSchema::new(columns),
             relations: self.relations.borrow().iter().copied().collect(),
             names: self.named.take(),
+            locks: self.locks.get(),
             as_of: None,
         })
     }

@@ -20,7 +20,10 @@ mod comment;
 mod dialect;
 mod frame;
 mod identity;
+mod maintenance;
 pub(crate) mod mutually;
+mod notify;
+mod role;
 mod row;
 mod rows_from;
 mod source;
@@ -44,6 +47,9 @@ pub(crate) use between::symmetric;
 pub use comment::Comment;
 pub(crate) use comment::Commented;
 pub(crate) use frame::excluded;
+pub use maintenance::Maintenance;
+pub use notify::NotifyStatement;
+pub use role::{RoleName, RoleOption, RoleStatement};
 pub(crate) use rows_from::ROWS_FROM;
 pub(crate) use statements::boolean_option;
 
@@ -451,6 +457,10 @@ impl<'a> StatementParser<'a> {
     }
 
     fn string(&mut self) -> Result<String, PgError> {
+        // sqlparser takes a word for one too.
+        if matches!(self.peek().token, Token::Word(_)) {
+            return Err(self.syntax_error());
+        }
         self.sql(Parser::parse_literal_string)
     }
 }

@@ -19,6 +19,7 @@ mod explain;
 mod insert;
 mod prepare;
 mod returning;
+mod role;
 mod rules;
 pub(crate) mod sequence;
 mod show;
@@ -28,6 +29,7 @@ mod update;
 mod watermark;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use catalog::system::quote_identifier;
 use catalog::{Object, ObjectKind, Position};
@@ -37,7 +39,9 @@ use repr::text::interval::parse_interval;
 use repr::{ObjectId, PgError, RelationSchema, SqlState, SqlType, ViewOptions};
 
 use crate::bind::{BindContext, BoundQuery, bind_moment, bind_query};
-use crate::parse::{Alter, Ast, DiscardTarget, Kind, Name, Statement, TransactionModes};
+use crate::parse::{
+    Alter, Ast, DiscardTarget, FetchDirection, Kind, Name, NotifyStatement, RoleStatement, Statement, TransactionModes,
+};
 use crate::typed::TypedExpr;
 
 pub use copy::{CopyFormat, CopyOptions, CopyOutSource};
@@ -76,6 +80,11 @@ pub enum BoundStatement {
     Define {
         tag: &'static str,
         steps: Vec<Step>,
+    },
+    /// VACUUM and its kin: nothing is done, but that LOCK TABLE makes the transaction fail if somebody writes the tables.
+    Maintenance {
+        tag: &'static str,
+        locked: Vec<ObjectId>,
     },
     /// The table, to be filled with the query's rows.
     CreateTableAs {
@@ -175,13 +184,17 @@ pub enum BoundStatement {
         name: String,
         binary: bool,
         hold: bool,
-        scroll: bool,
+        /// SCROLL or NO SCROLL, where one was said.
+        scroll: Option<bool>,
         statement: Box<BoundStatement>,
     },
     Fetch {
         name: String,
-        /// Rows forward; None is ALL.
-        count: Option<u64>,
+        direction: FetchDirection,
+        /// MOVE.
+        only_move: bool,
+        /// How long to wait for the rows of a SUBSCRIBE.
+        timeout: Option<Duration>,
     },
     /// None is ALL.
     Close(Option<String>),
@@ -199,6 +212,8 @@ pub enum BoundStatement {
     Deallocate(Option<String>),
     Discard(DiscardTarget),
     Checkpoint,
+    Notify(NotifyStatement),
+    Role(RoleStatement),
 }
 
 /// One step of a [`BoundStatement::Define`].
@@ -314,6 +329,15 @@ fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStateme
         Ast::CreateSchema(schema) => create_schema::bind(schema, context)?,
         Ast::Alter(alter) => alter::bind(alter, context)?,
         Ast::Comment(comment) => comment::bind(comment, context)?,
+        Ast::Maintenance(maintenance) => {
+            let object = |name: &Name| match maintenance.kind {
+                Some(kind) => drop::resolve_kind(kind, name, context).map(|object| object.id),
+                None => resolve(name, context).map(|object| object.id),
+            };
+            let named = maintenance.relations.iter().map(object).collect::<Result<Vec<ObjectId>, PgError>>()?;
+            let locked = if maintenance.locks { named } else { Vec::new() };
+            BoundStatement::Maintenance { tag: maintenance.tag, locked }
+        }
         Ast::Drop(drop) => drop::bind(drop, context)?,
         Ast::Truncate(truncate) => truncate::bind(truncate, context)?,
         Ast::Show(show) => show::bind(show, context)?,
@@ -340,13 +364,20 @@ fn bind_ast(statement: &Statement, context: &BindContext) -> Result<BoundStateme
             scroll: declare.scroll,
             statement: Box::new(bind_inner(&declare.statement, context)?),
         },
-        Ast::Fetch(fetch) => BoundStatement::Fetch { name: fetch.name.clone(), count: fetch.count },
+        Ast::Fetch(fetch) => BoundStatement::Fetch {
+            name: fetch.name.clone(),
+            direction: fetch.direction,
+            only_move: fetch.only_move,
+            timeout: fetch.timeout.as_deref().map(length_of_time).transpose()?,
+        },
         Ast::Close(name) => BoundStatement::Close(name.clone()),
         Ast::Prepare(prepare) => prepare::bind_prepare(prepare)?,
         Ast::Execute(execute) => prepare::bind_execute(execute, context)?,
         Ast::Deallocate(name) => BoundStatement::Deallocate(name.clone()),
         Ast::Discard(target) => BoundStatement::Discard(*target),
         Ast::Checkpoint => BoundStatement::Checkpoint,
+        Ast::Notify(notify) => BoundStatement::Notify(notify.clone()),
+        Ast::Role(statement) => role::bind(statement, context)?,
         Ast::Unsupported(what) => return Err(PgError::unsupported(what)),
     })
 }
@@ -463,11 +494,22 @@ fn target_column(schema: &RelationSchema, relation: &str, name: &str, position: 
 fn retain_history(options: &mut Options) -> Result<u64, PgError> {
     let said = ["retain_history", "retain_history_for"].iter().find_map(|name| options.remove(*name));
     let Some(interval) = said else { return Ok(0) };
-    let interval = parse_interval(&interval, -1)?;
-    let milliseconds = (interval.months as i64 * 30 + interval.days as i64) * 86_400_000 + interval.micros / 1000;
+    let milliseconds = milliseconds(&interval)?;
     u64::try_from(milliseconds).map_err(|_| {
         PgError::new(SqlState::INVALID_PARAMETER_VALUE, "RETAIN HISTORY needs a length of time that is not negative")
     })
+}
+
+/// The TIMEOUT of FETCH. Errors: `22007` for no interval, `22023` for a negative one.
+fn length_of_time(interval: &str) -> Result<Duration, PgError> {
+    u64::try_from(milliseconds(interval)?).map(Duration::from_millis).map_err(|_| {
+        PgError::new(SqlState::INVALID_PARAMETER_VALUE, "TIMEOUT needs a length of time that is not negative")
+    })
+}
+
+fn milliseconds(interval: &str) -> Result<i64, PgError> {
+    let interval = parse_interval(interval, -1)?;
+    Ok((interval.months as i64 * 30 + interval.days as i64) * 86_400_000 + interval.micros / 1000)
 }
 
 /// The error for a value that an option does not take; `available` lists those it does.

@@ -1,8 +1,9 @@
-//! What survives a crash: the catalog's objects and every acknowledged table write, in one RocksDB.
+//! What survives a crash: the catalog's objects, the roles and every acknowledged table write, in one RocksDB.
 //!
 //! ```text
 //! column family   key                              value
 //! default         "format"                         format version, u32 little endian
+//! default         "roles"                          every role, as JSON
 //! catalog         object id, u32 big endian        StoredObject as JSON
 //! sequence        OID, u32 big endian              StoredSequence as JSON
 //! schema          table id, u32 big endian         Arrow IPC schema message of the table's columns and diff
@@ -19,6 +20,7 @@
 mod error;
 mod log;
 mod objects;
+mod roles;
 
 use std::path::Path;
 

@@ -116,10 +116,14 @@ impl Storage {
     /// Stores where a sequence stands. Durable on return.
     pub fn put_sequence(&self, oid: u32, sequence: StoredSequence) -> Result<(), StorageError> {
         let value = serde_json::to_vec(&sequence).expect("numbers serialise");
-        let mut options = WriteOptions::default();
-        options.set_sync(true);
         let mut batch = WriteBatch::default();
         batch.put_cf(self.family(SEQUENCE), oid.to_be_bytes(), value);
+        self.write_synced(batch)
+    }
+
+    pub(crate) fn write_synced(&self, batch: WriteBatch) -> Result<(), StorageError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(true);
         Ok(self.db.write_opt(batch, &options)?)
     }
 }

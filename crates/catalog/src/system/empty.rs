@@ -17,7 +17,6 @@ fn none(_: &Snapshot) -> Vec<Vec<Value>> {
 empty! {
     826 pg_catalog.pg_default_acl ("oid oid, defaclrole oid, defaclnamespace oid, defaclobjtype text, defaclacl _text")
     1214 pg_catalog.pg_shdepend ("dbid oid, classid oid, objid oid, objsubid int4, refclassid oid, refobjid oid, deptype text")
-    1261 pg_catalog.pg_auth_members ("roleid oid, member oid, grantor oid, admin_option bool")
     1417 pg_catalog.pg_foreign_server ("oid oid, srvname name, srvowner oid, srvfdw oid, srvtype text, srvversion text, srvacl _text, srvoptions _text")
     2328 pg_catalog.pg_foreign_data_wrapper ("oid oid, fdwname name, fdwowner oid, fdwhandler oid, fdwvalidator oid, fdwacl _text, fdwoptions _text")
     2396 pg_catalog.pg_shdescription ("objoid oid, classoid oid, description text")

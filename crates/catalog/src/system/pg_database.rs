@@ -1,6 +1,7 @@
 //! `pg_database`, the roles, and the sessions: what a server is apart from its relations.
 
-use super::{DATABASE_OID, OWNER_NAME, OWNER_OID, Snapshot, SystemRelation, Value, text};
+use super::{DATABASE_OID, OWNER_OID, Snapshot, SystemRelation, Value, text};
+use crate::role::{Membership, Role};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -19,7 +20,17 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         columns: "oid oid, rolname name, rolsuper bool, rolinherit bool, rolcreaterole bool, rolcreatedb bool, \
                   rolcanlogin bool, rolreplication bool, rolbypassrls bool, rolconnlimit int4, rolpassword text, \
                   rolvaliduntil timestamptz",
-        rows: |snapshot| roles(snapshot).into_iter().map(|(oid, name)| role(oid, name)).collect(),
+        rows: |snapshot| {
+            let superuser = roles(snapshot).iter().any(|role| role.name == snapshot.user && role.superuser);
+            roles(snapshot).into_iter().map(|role| authid(role, superuser)).collect()
+        },
+    },
+    SystemRelation {
+        oid: 1261,
+        schema: "pg_catalog",
+        name: "pg_auth_members",
+        columns: "roleid oid, member oid, grantor oid, admin_option bool",
+        rows: memberships,
     },
     SystemRelation {
         oid: 12001,
@@ -29,21 +40,21 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
                   rolcanlogin bool, rolreplication bool, rolconnlimit int4, rolpassword text, \
                   rolvaliduntil timestamptz, rolbypassrls bool, rolconfig _text, oid oid",
         rows: |snapshot| {
-            let row = |(oid, name): (u32, String)| {
+            let row = |role: Role| {
                 vec![
-                    text(name),
-                    Value::Bool(true),
-                    Value::Bool(true),
-                    Value::Bool(true),
-                    Value::Bool(true),
-                    Value::Bool(true),
-                    Value::Bool(false),
-                    Value::Int(-1),
+                    text(&role.name),
+                    Value::Bool(role.superuser),
+                    Value::Bool(role.inherit),
+                    Value::Bool(role.create_role),
+                    Value::Bool(role.create_database),
+                    Value::Bool(role.login),
+                    Value::Bool(role.replication),
+                    Value::Int(i64::from(role.connection_limit)),
                     text("********"),
-                    Value::Null,
-                    Value::Bool(true),
-                    Value::Null,
-                    Value::Oid(oid),
+                    valid_until(&role),
+                    Value::Bool(role.bypass_row_security),
+                    settings(&role),
+                    Value::Oid(role.oid),
                 ]
             };
             roles(snapshot).into_iter().map(row).collect()
@@ -56,20 +67,20 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         columns: "usename name, usesysid oid, usecreatedb bool, usesuper bool, userepl bool, usebypassrls bool, \
                   passwd text, valuntil timestamptz, useconfig _text",
         rows: |snapshot| {
-            let row = |(oid, name): (u32, String)| {
+            let row = |role: Role| {
                 vec![
-                    text(name),
-                    Value::Oid(oid),
-                    Value::Bool(true),
-                    Value::Bool(true),
-                    Value::Bool(false),
-                    Value::Bool(true),
+                    text(&role.name),
+                    Value::Oid(role.oid),
+                    Value::Bool(role.create_database),
+                    Value::Bool(role.superuser),
+                    Value::Bool(role.replication),
+                    Value::Bool(role.bypass_row_security),
                     text("********"),
-                    Value::Null,
-                    Value::Null,
+                    valid_until(&role),
+                    settings(&role),
                 ]
             };
-            roles(snapshot).into_iter().map(row).collect()
+            roles(snapshot).into_iter().filter(|role| role.login).map(row).collect()
         },
     },
     SystemRelation {
@@ -106,30 +117,64 @@ fn databases(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     ]]
 }
 
-/// The owner of everything, and whoever asks if that is another name.
-fn roles(snapshot: &Snapshot) -> Vec<(u32, String)> {
-    let mut roles = vec![(OWNER_OID, OWNER_NAME.to_string())];
-    if snapshot.user != OWNER_NAME && !snapshot.user.is_empty() {
-        roles.push((OWNER_OID + 1, snapshot.user.clone()));
+/// Every role, and whoever asks if that is no role: someone who is trusted under any name.
+fn roles(snapshot: &Snapshot) -> Vec<Role> {
+    let mut roles = Vec::clone(&snapshot.roles);
+    if !snapshot.user.is_empty() && !roles.iter().any(|role| role.name == snapshot.user) {
+        roles.push(Role { oid: OWNER_OID + 1, name: snapshot.user.clone(), ..Role::owner() });
     }
     roles
 }
 
-fn role(oid: u32, name: String) -> Vec<Value> {
+/// The OID of a session's role; the owner's for someone who is trusted under another name, whose rights those are.
+fn user_oid(snapshot: &Snapshot, name: &str) -> u32 {
+    snapshot.roles.iter().find(|role| role.name == name).map_or(OWNER_OID, |role| role.oid)
+}
+
+/// A row of `pg_authid`. What is kept of the password is shown to superusers only.
+fn authid(role: Role, superuser: bool) -> Vec<Value> {
+    let valid_until = valid_until(&role);
     vec![
-        Value::Oid(oid),
-        text(name),
-        Value::Bool(true),
-        Value::Bool(true),
-        Value::Bool(true),
-        Value::Bool(true),
-        Value::Bool(true),
-        Value::Bool(false),
-        Value::Bool(true),
-        Value::Int(-1),
-        Value::Null,
-        Value::Null,
+        Value::Oid(role.oid),
+        text(role.name),
+        Value::Bool(role.superuser),
+        Value::Bool(role.inherit),
+        Value::Bool(role.create_role),
+        Value::Bool(role.create_database),
+        Value::Bool(role.login),
+        Value::Bool(role.replication),
+        Value::Bool(role.bypass_row_security),
+        Value::Int(i64::from(role.connection_limit)),
+        role.password.filter(|_| superuser).map_or(Value::Null, Value::Text),
+        valid_until,
     ]
+}
+
+fn valid_until(role: &Role) -> Value {
+    role.valid_until_us.map_or(Value::Null, Value::Int)
+}
+
+fn settings(role: &Role) -> Value {
+    match role.settings.is_empty() {
+        true => Value::Null,
+        false => Value::Texts(role.settings.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+    }
+}
+
+fn memberships(snapshot: &Snapshot) -> Vec<Vec<Value>> {
+    let of_role = |role: &Role| {
+        let member = role.oid;
+        let row = move |membership: &Membership| {
+            vec![
+                Value::Oid(membership.role),
+                Value::Oid(member),
+                Value::Oid(membership.grantor),
+                Value::Bool(membership.admin),
+            ]
+        };
+        role.memberships.iter().map(row).collect::<Vec<_>>()
+    };
+    snapshot.roles.iter().flat_map(of_role).collect()
 }
 
 fn sessions(snapshot: &Snapshot) -> Vec<Vec<Value>> {
@@ -139,7 +184,7 @@ fn sessions(snapshot: &Snapshot) -> Vec<Vec<Value>> {
             text(&snapshot.database),
             Value::Int(session.process_id as i64),
             Value::Null,
-            Value::Oid(OWNER_OID),
+            Value::Oid(user_oid(snapshot, &session.user)),
             text(&session.user),
             text(&session.application_name),
             Value::Null,

@@ -3,6 +3,7 @@
 use repr::ObjectId;
 
 use super::{Snapshot, SystemRelation, Value, text};
+use crate::definition::create_statement;
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -14,11 +15,11 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
             let user = snapshot.catalog.objects().filter(|object| object.id.0 >= crate::FIRST_USER_ID);
             user.map(|object| {
                 vec![
-                    Value::Oid(object.id.0),
+                    Value::Oid(object.oid),
                     text(&object.schema),
                     text(&object.name),
                     text(object.kind_name()),
-                    text(&object.sql),
+                    text(create_statement(object, &snapshot.catalog)),
                 ]
             })
             .collect()
@@ -33,7 +34,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         rows: |snapshot| {
             let row = |error: &super::ErrorRow| {
                 vec![
-                    Value::Oid(error.object.0),
+                    oid(snapshot, error.object),
                     name(snapshot, error.object),
                     text(&error.location),
                     text(&error.input),
@@ -54,7 +55,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         rows: |snapshot| {
             let row = |frontier: &super::FrontierRow| {
                 vec![
-                    Value::Oid(frontier.object.0),
+                    oid(snapshot, frontier.object),
                     text(&frontier.name),
                     frontier.frontier.map_or(Value::Null, |time| Value::Int(time as i64)),
                 ]
@@ -70,7 +71,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         rows: |snapshot| {
             let row = |arrangement: &super::ArrangementRow| {
                 vec![
-                    Value::Oid(arrangement.object.0),
+                    oid(snapshot, arrangement.object),
                     text(&arrangement.name),
                     text(&arrangement.operator),
                     Value::Int(arrangement.row_count),
@@ -88,7 +89,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         rows: |snapshot| {
             let row = |source: &super::SourceRow| {
                 vec![
-                    Value::Oid(source.object.0),
+                    oid(snapshot, source.object),
                     name(snapshot, source.object),
                     text(&source.part),
                     source.position.map_or(Value::Null, |position| Value::Int(position as i64)),
@@ -99,6 +100,11 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         },
     },
 ];
+
+/// What users know an object by; of an arrangement that objects share, its own number.
+fn oid(snapshot: &Snapshot, id: ObjectId) -> Value {
+    Value::Oid(snapshot.catalog.get(id).map_or(id.0, |object| object.oid))
+}
 
 /// NULL for what is not there any more.
 fn name(snapshot: &Snapshot, id: ObjectId) -> Value {

@@ -183,7 +183,7 @@ async fn define<T: Send + 'static>(
         transaction.definitions.extend(defined.take_definitions());
         transaction.changes.append(&mut defined.changes);
         for (table, version) in std::mem::take(&mut defined.read) {
-            transaction.versions.entry(table).or_insert(version);
+            transaction.locked.entry(table).or_insert(version);
         }
         transaction.moves.append(&mut defined.moves);
         transaction.drop_at_commit.append(&mut defined.drop_at_commit);

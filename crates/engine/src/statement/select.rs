@@ -25,6 +25,9 @@ pub(super) async fn run(
             tokio::time::sleep(duration).await;
         }
     }
+    if query.locks {
+        super::transaction::lock(session, &query.relations);
+    }
     let mut reading = session.reading(prepared.catalog());
     reading.as_of = query.as_of.as_ref().map(|at| moment(session, at)).transpose()?;
     let rows = reading.run(plan, &parameters).await?;

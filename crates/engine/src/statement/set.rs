@@ -3,12 +3,16 @@
 use repr::{PgError, SqlState};
 use sql::parse::DiscardTarget;
 
+use crate::deferred::{roles, unlisten_all};
 use crate::response::Response;
 use crate::session::Session;
 use crate::statement::command;
 use crate::statement::transaction::set_local;
 
 pub(super) fn run(session: &mut Session, name: &str, value: Option<&str>, local: bool) -> Result<Response, PgError> {
+    if name.eq_ignore_ascii_case("role") {
+        check_role(session, value)?;
+    }
     match (local, value) {
         (true, Some(value)) if session.transaction.is_some() => set_local(session, name, value)?,
         (true, _) if session.transaction.is_none() => {
@@ -22,6 +26,20 @@ pub(super) fn run(session: &mut Session, name: &str, value: Option<&str>, local:
         session.note_application_name();
     }
     Ok(command("SET"))
+}
+
+/// Errors: `22023` for no role, `42501` for one that the session's user is no member of.
+fn check_role(session: &Session, value: Option<&str>) -> Result<(), PgError> {
+    let Some(name) = value.filter(|name| *name != "none") else { return Ok(()) };
+    let roles = roles(session)?;
+    let role = roles
+        .iter()
+        .find(|role| role.name == name)
+        .ok_or_else(|| PgError::new(SqlState::INVALID_PARAMETER_VALUE, format!("role \"{name}\" does not exist")))?;
+    match session.own_rights().is_member(&roles, role.oid) {
+        true => Ok(()),
+        false => Err(PgError::new(SqlState("42501"), format!("permission denied to set role \"{name}\""))),
+    }
 }
 
 pub(super) fn reset(session: &mut Session, name: Option<&str>) -> Result<Response, PgError> {
@@ -44,6 +62,7 @@ pub(super) fn discard(session: &mut Session, target: DiscardTarget) -> Result<Re
             session.settings.reset_all();
             session.cursors.clear();
             session.statements.clear();
+            unlisten_all(session);
             "DISCARD ALL"
         }
         DiscardTarget::Plans => "DISCARD PLANS",

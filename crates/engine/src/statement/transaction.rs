@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
+use arrow::row::OwnedRow;
 use catalog::{Catalog, ReferentialAction};
 use datafusion::logical_expr::LogicalPlan;
 use repr::{ObjectId, PgError, RelationSchema, SqlState};
@@ -14,7 +15,6 @@ use sql::statement::Returning;
 use storage::CatalogChange;
 use tokio::sync::OwnedMutexGuard;
 
-use crate::ddl;
 use crate::engine::Shared;
 use crate::read::{collect, response_batch, stream_of};
 use crate::response::{Response, RowsTag};
@@ -22,9 +22,9 @@ use crate::rules::{Reference, Referring, Rules, check_keys};
 use crate::session::{Prepared, Session};
 use crate::statement::{blocking, command};
 use crate::transaction::Transaction;
-use crate::unique::check_not_null;
+use crate::unique::{Keys, check_not_null};
 use crate::write::{Change, Pending, apply};
-use crate::{constant, rules, write};
+use crate::{constant, ddl, deferred, rules, write};
 
 /// A write under way. Outside of an explicit block it holds the write lock, so what it reads stays true.
 pub(super) struct Writing<'a> {
@@ -81,6 +81,17 @@ impl Replaced {
 fn is_deferred(transaction: &Transaction, reference: &Reference) -> bool {
     let said = transaction.deferred.get(&reference.name).or_else(|| transaction.deferred.get(""));
     reference.key.deferrable && said.copied().unwrap_or(reference.key.initially_deferred)
+}
+
+/// Makes the open block fail to commit if one of the tables is written by somebody else before it does. There are no locks:
+/// nobody waits.
+pub(super) fn lock(session: &mut Session, relations: &[ObjectId]) {
+    let shared = Arc::clone(&session.shared);
+    if let Some(transaction) = session.transaction.as_mut().filter(|transaction| !transaction.implicit) {
+        for relation in relations {
+            transaction.locked.entry(*relation).or_insert_with(|| shared.table_version(*relation));
+        }
+    }
 }
 
 impl Writing<'_> {
@@ -310,6 +321,10 @@ pub(super) fn begin(session: &mut Session, modes: &TransactionModes) -> Result<R
     if session.settings.is_on("default_transaction_read_only") {
         set_local(session, "transaction_read_only", "on")?;
     }
+    let level = session.settings.get("default_transaction_isolation");
+    if let Some(level) = level.filter(|level| session.settings.get("transaction_isolation").as_ref() != Some(level)) {
+        set_local(session, "transaction_isolation", &level)?;
+    }
     set_modes_of_block(session, modes)?;
     Ok(command("BEGIN"))
 }
@@ -356,13 +371,24 @@ pub(crate) async fn commit(session: &mut Session) -> Result<Response, PgError> {
         roll_back(session).await?;
         return Ok(command("ROLLBACK"));
     }
-    let committed = match super::define::drop_at_commit(session).await {
-        Ok(()) => try_commit(session).await,
+    let done = match super::define::drop_at_commit(session).await {
+        Ok(()) => deferred::commit_roles(session).await,
         Err(error) => Err(error),
     };
-    match committed {
+    let done = match done {
+        Err(error) => Err(error),
+        Ok(undo) => match try_commit(session).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                deferred::restore_roles(session, undo).await;
+                Err(error)
+            }
+        },
+    };
+    match done {
         Ok(()) => {
             end(session, true);
+            deferred::publish(session);
             Ok(command("COMMIT"))
         }
         Err(error) => {
@@ -385,18 +411,22 @@ async fn try_commit(session: &mut Session) -> Result<(), PgError> {
         }
         None => Arc::clone(&shared.writing).lock_owned().await,
     };
-    for (table, version) in &transaction.versions {
-        if shared.table_version(*table) != *version {
-            return Err(PgError::new(
-                SqlState::SERIALIZATION_FAILURE,
-                "could not serialize access due to concurrent update",
-            )
-            .with_hint("The transaction might succeed if retried."));
-        }
+    let written = |versions: &HashMap<ObjectId, u64>| -> Vec<ObjectId> {
+        let changed = versions.iter().filter(|(table, version)| shared.table_version(**table) != **version);
+        changed.map(|(table, _)| *table).collect()
+    };
+    let serializable =
+        session.settings.get("transaction_isolation").is_some_and(|level| level.ends_with("serializable"));
+    let meanwhile = written(&transaction.versions);
+    if !written(&transaction.locked).is_empty() || (serializable && !meanwhile.is_empty()) {
+        return Err(concurrent_update());
     }
     let catalog = transaction.catalog.clone().unwrap_or_else(|| shared.catalog());
     let changes: Vec<Change> =
         transaction.changes.iter().filter(|change| catalog.get(change.table).is_some()).cloned().collect();
+    for table in meanwhile {
+        check_unchanged(&shared, &catalog, table, &changes).await?;
+    }
     check_again(&shared, &catalog, &changes).await?;
     let definitions = std::mem::take(&mut transaction.definitions);
     let moves = std::mem::take(&mut transaction.moves);
@@ -422,6 +452,58 @@ async fn try_commit(session: &mut Session) -> Result<(), PgError> {
         shared.sync_appended().await?;
     }
     Ok(())
+}
+
+fn concurrent_update() -> PgError {
+    PgError::new(SqlState::SERIALIZATION_FAILURE, "could not serialize access due to concurrent update")
+        .with_hint("The transaction might succeed if retried.")
+}
+
+/// Errors: `40001` if a row that `changes` take out of a table is no longer there.
+async fn check_unchanged(
+    shared: &Shared,
+    catalog: &Arc<Catalog>,
+    table: ObjectId,
+    changes: &[Change],
+) -> Result<(), PgError> {
+    let own: Vec<&Change> = changes.iter().filter(|change| change.table == table).collect();
+    let Some(first) = own.first() else { return Ok(()) };
+    let rules = shared.rules.get(catalog, table)?;
+    let types: Vec<_> = rules.schema.columns.iter().map(|column| column.sql_type.clone()).collect();
+    let keys = Keys::new(&types)?;
+    let mut net: HashMap<OwnedRow, i64> = HashMap::new();
+    for change in &own {
+        for (row, key) in keys.of(&change.columns)?.into_iter().enumerate() {
+            *net.entry(key).or_default() += change.diffs.get(row);
+        }
+    }
+    net.retain(|_, count| *count < 0);
+    if net.is_empty() {
+        return Ok(());
+    }
+    let nothing = Pending::default();
+    let (there, _) = match &rules.schema.primary_key {
+        Some(key) => {
+            let mut sought = rules::pick(&first.columns, key);
+            for change in &own[1..] {
+                for (column, more) in sought.iter_mut().zip(rules::pick(&change.columns, key)) {
+                    *column = arrow::compute::concat(&[column.as_ref(), more.as_ref()])
+                        .map_err(|error| PgError::internal(error.to_string()))?;
+                }
+            }
+            rules::rows_with(shared, catalog, &rules.table, key, sought, nothing).await?
+        }
+        None => write::rows_after(shared, table, &rules.schema, nothing).await?,
+    };
+    for key in keys.of(&there)? {
+        if let Some(count) = net.get_mut(&key) {
+            *count += 1;
+        }
+    }
+    match net.values().any(|count| *count < 0) {
+        true => Err(concurrent_update()),
+        false => Ok(()),
+    }
 }
 
 /// What the block wrote was checked as it was written; since then others may have taken its keys, or what it refers to. And
@@ -484,6 +566,7 @@ pub(super) async fn set_constraints(
 
 /// Ends the block and all it did.
 pub(crate) async fn roll_back(session: &mut Session) -> Result<(), PgError> {
+    deferred::clear(session);
     let Some(transaction) = session.transaction.as_mut() else { return Ok(()) };
     transaction.changes.clear();
     transaction.writing = None;
@@ -530,17 +613,20 @@ fn block<'a>(session: &'a mut Session, statement: &str) -> Result<&'a mut Transa
 pub(super) fn savepoint(session: &mut Session, name: &str) -> Result<Response, PgError> {
     let settings = session.settings.clone();
     block(session, "SAVEPOINT")?.savepoint(name.to_string(), &settings);
+    deferred::savepoint(session, name);
     Ok(command("SAVEPOINT"))
 }
 
 pub(super) fn release_savepoint(session: &mut Session, name: &str) -> Result<Response, PgError> {
     block(session, "RELEASE SAVEPOINT")?.release(name)?;
+    deferred::release(session, name);
     Ok(command("RELEASE"))
 }
 
 pub(super) async fn roll_back_to_savepoint(session: &mut Session, name: &str) -> Result<Response, PgError> {
     let (undone, settings) = block(session, "ROLLBACK TO SAVEPOINT")?.roll_back_to(name)?;
     session.settings = settings;
+    deferred::roll_back_to(session, name);
     let shared = Arc::clone(&session.shared);
     blocking(move || {
         ddl::roll_back(&shared, &undone);

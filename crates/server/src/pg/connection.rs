@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::RawFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,19 @@ use engine::{CopyIn, Prepared, Response, Session, Statement, TransactionStatus};
 use futures::FutureExt;
 use repr::text::{FormatOptions, TimeZone};
 use repr::{PgError, SqlState};
+use tokio::time::Instant;
 
 use crate::pg::copy::CopyDecoder;
 use crate::pg::encode::Format;
 use crate::pg::extended::{Portal, PreparedStatement};
+use crate::pg::keepalive::Keepalive;
 use crate::pg::message::{self, Frontend, MESSAGE_BYTES_MAX, MessageError, STATEMENT_BYTES_MAX, Severity};
 use crate::pg::socket::{Frame, Output, Reader};
 use crate::pg::startup::Opened;
 use crate::pg::{Admission, Wire, told_to_stop};
+
+/// How long a session that was told to end may still be sending.
+const TERMINATION_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Connection {
     pub(crate) wire: Arc<Wire>,
@@ -35,6 +41,10 @@ pub(crate) struct Connection {
     pub(crate) portals: HashMap<String, Portal>,
     /// A message of the extended protocol failed: everything up to the next Sync is ignored.
     pub(crate) skipping: bool,
+    /// ReadyForQuery was the last that was said: the client is idle, and hears what others notify it of.
+    is_ready: bool,
+    /// The socket's keepalive, and what it follows.
+    keepalive: Keepalive,
     /// Held for as long as the session counts against the limit.
     _admission: Admission,
 }
@@ -76,7 +86,8 @@ pub(crate) fn protocol_violation(message: impl Into<String>) -> PgError {
 }
 
 impl Connection {
-    pub(crate) fn new(wire: Arc<Wire>, opened: Opened, reader: Reader, output: Output) -> Connection {
+    /// `socket` is the one below `reader` and `output`.
+    pub(crate) fn new(wire: Arc<Wire>, opened: Opened, reader: Reader, output: Output, socket: RawFd) -> Connection {
         Connection {
             wire,
             session: opened.session,
@@ -85,13 +96,24 @@ impl Connection {
             statements: HashMap::new(),
             portals: HashMap::new(),
             skipping: false,
+            is_ready: false,
+            keepalive: Keepalive::of(socket),
             _admission: opened.admission,
         }
     }
 
     /// Runs the session to its end.
     pub(crate) async fn run(mut self) {
-        let ended = AssertUnwindSafe(self.converse()).catch_unwind().await;
+        let mailbox = Arc::clone(self.session.mailbox());
+        let overdue = async {
+            mailbox.terminated().await;
+            tokio::time::sleep(TERMINATION_GRACE).await;
+        };
+        let ended = tokio::select! {
+            ended = AssertUnwindSafe(self.converse()).catch_unwind() => ended,
+            // A client that does not read what it is sent would keep its session for ever.
+            () = overdue => return,
+        };
         let error = match ended {
             Ok(End::Vanished) => return,
             Ok(End::Fatal(error)) => error,
@@ -115,10 +137,12 @@ impl Connection {
                 // A client that has sent its next message already is not waiting for this answer alone.
                 if self.reader.arrived().is_none() {
                     self.output.flush().await?;
+                    self.output.shrink();
                 } else {
                     self.output.flush_if_full().await?;
                 }
                 let frame = self.next_frame().await?;
+                self.is_ready = false;
                 self.answer(frame).await
             };
             match step.await {
@@ -130,12 +154,61 @@ impl Connection {
         }
     }
 
+    /// The next message. Meanwhile the client hears what it is to hear at any time.
     async fn next_frame(&mut self) -> Result<Frame, Stop> {
-        let mut stop = self.wire.stop.clone();
-        tokio::select! {
-            biased;
-            () = told_to_stop(&mut stop) => Err(Stop::End(End::Fatal(shutting_down()))),
-            frame = self.reader.frame() => Ok(frame?),
+        let (mut stop, mailbox) = (self.wire.stop.clone(), Arc::clone(self.session.mailbox()));
+        let limit = if self.is_ready { self.idle_limit() } else { None };
+        let deadline = limit.as_ref().map(|(limit, _)| Instant::now() + *limit);
+        loop {
+            let too_late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = told_to_stop(&mut stop) => return Err(Stop::End(End::Fatal(shutting_down()))),
+                () = mailbox.arrived() => {}
+                frame = self.reader.frame() => return Ok(frame?),
+                () = too_late => {
+                    let error = limit.map_or_else(shutting_down, |(_, error)| error);
+                    return Err(Stop::End(End::Fatal(error)));
+                }
+            }
+            if mailbox.is_terminated() {
+                return Err(Stop::End(End::Fatal(shutting_down())));
+            }
+            if self.is_ready {
+                self.notifications();
+                self.output.flush().await?;
+            }
+        }
+    }
+
+    /// How long the client may be idle as it is now, and what it is told after.
+    fn idle_limit(&self) -> Option<(Duration, PgError)> {
+        let (setting, state, what) = match self.session.transaction_status() {
+            TransactionStatus::Idle => ("idle_session_timeout", "57P05", "idle-session"),
+            _ => ("idle_in_transaction_session_timeout", "25P03", "idle-in-transaction"),
+        };
+        let limit_ms = self.session.milliseconds(setting);
+        let error = || PgError::new(SqlState(state), format!("terminating connection due to {what} timeout"));
+        (limit_ms > 0).then(|| (Duration::from_millis(limit_ms), error()))
+    }
+
+    /// Writes what others have notified the session of.
+    fn notifications(&mut self) {
+        for notification in self.session.take_notifications() {
+            message::notification_response(&mut self.output.buffer, &notification);
+        }
+    }
+
+    /// How a statement's error is taken: it is the session's end if that was what it was told.
+    pub(crate) fn stop_of(&self, error: PgError) -> Stop {
+        match self.session.mailbox().is_terminated() && error.state == SqlState::ADMIN_SHUTDOWN {
+            true => Stop::End(End::Fatal(error)),
+            false => Stop::Failed(error),
         }
     }
 
@@ -191,6 +264,7 @@ impl Connection {
 
     /// Writes ReadyForQuery.
     pub(crate) fn ready(&mut self) {
+        self.session.settle();
         let status = match self.session.transaction_status() {
             TransactionStatus::Idle => message::TransactionStatus::Idle,
             TransactionStatus::InTransaction => message::TransactionStatus::Transaction,
@@ -199,7 +273,9 @@ impl Connection {
         if status == message::TransactionStatus::Idle {
             self.portals.clear();
         }
+        self.notifications();
         message::ready_for_query(&mut self.output.buffer, status);
+        self.is_ready = true;
     }
 
     /// Writes what the session has to say besides the answer.
@@ -210,6 +286,7 @@ impl Connection {
         for (name, value) in self.session.take_changed_settings() {
             message::parameter_status(&mut self.output.buffer, &name, &value);
         }
+        self.keepalive.follow(&self.session);
     }
 
     /// Binds a statement, watching for a client that leaves meanwhile.
@@ -242,19 +319,21 @@ impl Connection {
         {
             return Ok(Response::Command { tag: "DEALLOCATE".to_string() });
         }
-        let (process_id, secret) = (self.session.process_id(), self.session.secret_key());
-        let execution = self.session.execute(prepared, parameters);
-        tokio::pin!(execution);
-        let response = tokio::select! {
-            biased;
-            response = &mut execution => response,
-            () = self.reader.gone() => {
-                self.wire.engine.cancel(process_id, secret);
-                let _ = execution.await;
-                return Err(Stop::End(End::Vanished));
+        let (process_id, secret) = (self.session.process_id(), self.session.secret_key().to_vec());
+        let response = {
+            let execution = self.session.execute(prepared, parameters);
+            tokio::pin!(execution);
+            tokio::select! {
+                biased;
+                response = &mut execution => response,
+                () = self.reader.gone() => {
+                    self.wire.engine.cancel(process_id, &secret);
+                    let _ = execution.await;
+                    return Err(Stop::End(End::Vanished));
+                }
             }
         };
-        response.map_err(|error| Stop::Failed(place(error, statement)))
+        response.map_err(|error| self.stop_of(place(error, statement)))
     }
 
     /// How values are printed for this session.

@@ -10,12 +10,12 @@
 //! out whole before anything in it is read, every read inside is bounded by the frame, and text must be UTF-8 (ADR 8).
 
 use bytes::{Buf, Bytes, BytesMut};
-use engine::Notice;
+use engine::{Notice, Notification};
 use pgwire::messages::Message;
 use pgwire::messages::copy::{CopyInResponse, CopyOutResponse};
 use pgwire::messages::data::{FieldDescription, ParameterDescription, RowDescription};
 pub(crate) use pgwire::messages::response::TransactionStatus;
-use pgwire::messages::response::{CommandComplete, ErrorResponse, NoticeResponse, ReadyForQuery};
+use pgwire::messages::response::{CommandComplete, ErrorResponse, NoticeResponse, NotificationResponse, ReadyForQuery};
 use pgwire::messages::startup::{Authentication, BackendKeyData, NegotiateProtocolVersion, ParameterStatus, SecretKey};
 use repr::{ColumnSchema, PgError, RelationSchema, SqlState, SqlType};
 
@@ -28,6 +28,9 @@ pub(crate) const MESSAGE_BYTES_MAX: usize = 128 << 20;
 /// tightly than data (parameters and COPY).
 pub(crate) const STATEMENT_BYTES_MAX: usize = 16 << 20;
 
+/// The longest answer to a request for a password, PostgreSQL's own limit. It comes from clients that are not let in yet.
+pub(crate) const PASSWORD_BYTES_MAX: usize = 65_535;
+
 /// The longest startup packet, PostgreSQL's own limit.
 pub(crate) const STARTUP_BYTES_MAX: usize = 10_000;
 
@@ -38,8 +41,10 @@ const CANCEL_REQUEST: i32 = 80877102;
 /// The first packet of a connection, before anything is agreed on.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum StartupPacket {
-    /// May we encrypt? Answered with one byte, then the client sends another startup packet.
-    EncryptionRequest,
+    /// May we speak TLS? Answered with one byte; then TLS begins, or the client sends another startup packet.
+    TlsRequest,
+    /// The same for GSS, which we do not have.
+    GssRequest,
     /// Stop what that session does. Nothing is answered.
     Cancel { process_id: i32, secret: Vec<u8> },
     /// Begin a session in this protocol version.
@@ -101,7 +106,8 @@ fn malformed(what: impl Into<String>) -> MessageError {
 pub(crate) fn decode_startup(body: Bytes) -> Result<StartupPacket, MessageError> {
     let mut fields = Fields(body);
     match fields.i32()? {
-        SSL_REQUEST | GSS_ENCRYPTION_REQUEST => Ok(StartupPacket::EncryptionRequest),
+        SSL_REQUEST => Ok(StartupPacket::TlsRequest),
+        GSS_ENCRYPTION_REQUEST => Ok(StartupPacket::GssRequest),
         CANCEL_REQUEST => {
             let process_id = fields.i32()?;
             if fields.0.is_empty() || fields.0.len() > 256 {
@@ -277,6 +283,26 @@ fn text(text: &str) -> String {
     text.chars().filter(|char| *char != '\0').collect()
 }
 
+/// AuthenticationCleartextPassword: send the password as it is.
+pub(crate) fn authentication_cleartext(out: &mut Vec<u8>) {
+    put(out, Authentication::CleartextPassword);
+}
+
+/// AuthenticationSASL: choose one of these mechanisms, best first.
+pub(crate) fn authentication_sasl(out: &mut Vec<u8>, mechanisms: &[&str]) {
+    put(out, Authentication::SASL(mechanisms.iter().map(|mechanism| mechanism.to_string()).collect()));
+}
+
+/// AuthenticationSASLContinue, with the mechanism's own message.
+pub(crate) fn authentication_sasl_continue(out: &mut Vec<u8>, data: &[u8]) {
+    put(out, Authentication::SASLContinue(Bytes::copy_from_slice(data)));
+}
+
+/// AuthenticationSASLFinal, the mechanism's last message.
+pub(crate) fn authentication_sasl_final(out: &mut Vec<u8>, data: &[u8]) {
+    put(out, Authentication::SASLFinal(Bytes::copy_from_slice(data)));
+}
+
 /// AuthenticationOk: on a trusted connection the first answer.
 pub(crate) fn authentication_ok(out: &mut Vec<u8>) {
     put(out, Authentication::Ok);
@@ -288,8 +314,14 @@ pub(crate) fn parameter_status(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 /// What a CancelRequest must show.
-pub(crate) fn backend_key_data(out: &mut Vec<u8>, process_id: i32, secret: i32) {
-    put(out, BackendKeyData::new(process_id, SecretKey::I32(secret)));
+pub(crate) fn backend_key_data(out: &mut Vec<u8>, process_id: i32, secret: &[u8]) {
+    put(out, BackendKeyData::new(process_id, SecretKey::Bytes(Bytes::copy_from_slice(secret))));
+}
+
+/// NotificationResponse: someone has notified a channel that the session listens to.
+pub(crate) fn notification_response(out: &mut Vec<u8>, notification: &Notification) {
+    let (channel, payload) = (text(&notification.channel), text(&notification.payload));
+    put(out, NotificationResponse::new(notification.process_id, channel, payload));
 }
 
 /// The client asked for a newer minor version or for options we do not know: this is what we speak.
@@ -454,7 +486,7 @@ mod tests {
     #[test]
     fn startup_packets() {
         let encryption = Bytes::copy_from_slice(&SSL_REQUEST.to_be_bytes());
-        assert_eq!(decode_startup(encryption), Ok(StartupPacket::EncryptionRequest));
+        assert_eq!(decode_startup(encryption), Ok(StartupPacket::TlsRequest));
         let startup = Bytes::from_static(b"\0\x03\0\0user\0me\0database\0\0\0");
         let parameters = vec![("user".to_string(), "me".to_string()), ("database".to_string(), String::new())];
         assert_eq!(decode_startup(startup), Ok(StartupPacket::Startup { major: 3, minor: 0, parameters }));

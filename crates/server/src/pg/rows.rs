@@ -163,7 +163,7 @@ impl Connection {
     ) -> Result<Option<RecordBatch>, Stop> {
         if let Some(next) = cursor.rows.next().now_or_never() {
             cursor.sending = true;
-            return Ok(next.transpose()?);
+            return next.transpose().map_err(|error| self.stop_of(error));
         }
         loop {
             let wait = match cursor.sending {
@@ -183,7 +183,7 @@ impl Connection {
                 biased;
                 next = cursor.rows.next() => {
                     cursor.sending = true;
-                    return Ok(next.transpose()?);
+                    return next.transpose().map_err(|error| self.stop_of(error));
                 }
                 () = delay => cursor.sending = true,
                 () = self.reader.gone() => return Err(Stop::End(End::Vanished)),

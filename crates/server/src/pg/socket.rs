@@ -1,4 +1,4 @@
-//! A connection's two halves: frames cut from what the client sends, and a buffer for what it is sent.
+//! A connection's two halves, in the clear or in TLS: frames cut from what the client sends, and a buffer for what it is sent.
 //!
 //! The read half can also be watched while a statement runs ([`Reader::gone`]): what arrives meanwhile is kept, so a
 //! client may send ahead, and an end of file tells that nobody waits for the answer any more.
@@ -6,16 +6,62 @@
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_rustls::server::TlsStream;
 
-use crate::pg::message::{MESSAGE_BYTES_MAX, STARTUP_BYTES_MAX, STATEMENT_BYTES_MAX};
+use crate::pg::message::{MESSAGE_BYTES_MAX, PASSWORD_BYTES_MAX, STARTUP_BYTES_MAX, STATEMENT_BYTES_MAX};
 
 /// How far a client may send ahead of a running statement before it is no longer watched.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
+/// What an output keeps of its memory while its client is idle.
+const IDLE_BYTES: usize = 4 << 10;
+
+/// How much is read at once.
+const READ_BYTES_MIN: usize = 8 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
+
 /// Output beyond this is sent before more is made.
 const FLUSH_BYTES: usize = 64 << 10;
+
+/// A connection in the clear.
+pub(crate) fn plain(socket: TcpStream) -> (Reader, Output) {
+    let (read, write) = socket.into_split();
+    (Reader::new(Source::Plain(read)), Output::new(Sink::Plain(write)))
+}
+
+/// A connection in TLS.
+pub(crate) fn encrypted(stream: TlsStream<TcpStream>) -> (Reader, Output) {
+    let (read, write) = split(stream);
+    (Reader::new(Source::Tls(read)), Output::new(Sink::Tls(write)))
+}
+
+/// Whether the client begins with TLS at once. Waits for its first byte, and leaves it there.
+pub(crate) async fn begins_with_tls(socket: &TcpStream) -> io::Result<bool> {
+    const HANDSHAKE: u8 = 0x16;
+    let mut first = [0];
+    Ok(socket.peek(&mut first).await? == 1 && first[0] == HANDSHAKE)
+}
+
+/// The socket again, to speak TLS on it; None if it does already. What was read ahead is gone: there must be nothing.
+pub(crate) fn reunite(reader: Reader, output: Output) -> Option<TcpStream> {
+    match (reader.source, output.sink) {
+        (Source::Plain(read), Sink::Plain(write)) => read.reunite(write).ok(),
+        _ => None,
+    }
+}
+
+enum Source {
+    Plain(OwnedReadHalf),
+    Tls(ReadHalf<TlsStream<TcpStream>>),
+}
+
+enum Sink {
+    Plain(OwnedWriteHalf),
+    Tls(WriteHalf<TlsStream<TcpStream>>),
+}
 
 /// What comes next from a client.
 #[derive(Debug)]
@@ -36,14 +82,16 @@ pub(crate) enum Frame {
 }
 
 pub(crate) struct Reader {
-    socket: OwnedReadHalf,
+    source: Source,
     buffer: BytesMut,
     ended: bool,
+    /// A message that is too long, and how much of it is yet to be skipped.
+    skipping: Option<(u8, usize, usize)>,
 }
 
 impl Reader {
-    pub(crate) fn new(socket: OwnedReadHalf) -> Reader {
-        Reader { socket, buffer: BytesMut::new(), ended: false }
+    fn new(source: Source) -> Reader {
+        Reader { source, buffer: BytesMut::new(), ended: false, skipping: None }
     }
 
     /// The startup packet's body, without a tag. Cancel-safe, as is [`Reader::frame`].
@@ -65,6 +113,9 @@ impl Reader {
 
     /// The next message.
     pub(crate) async fn frame(&mut self) -> io::Result<Frame> {
+        if self.skipping.is_some() {
+            return self.skip().await;
+        }
         if !self.fill(5).await? {
             return Ok(Frame::End);
         }
@@ -74,10 +125,12 @@ impl Reader {
         }
         let limit = match tag {
             b'Q' | b'P' => STATEMENT_BYTES_MAX,
+            b'p' => PASSWORD_BYTES_MAX,
             _ => MESSAGE_BYTES_MAX,
         };
         if length > limit {
-            return self.skip(tag, length + 1).await;
+            self.skipping = Some((tag, length + 1, length + 1));
+            return self.skip().await;
         }
         if !self.fill(length + 1).await? {
             return Ok(Frame::End);
@@ -103,20 +156,22 @@ impl Reader {
         }
     }
 
-    async fn skip(&mut self, tag: u8, bytes: usize) -> io::Result<Frame> {
-        let mut rest = bytes;
-        loop {
+    /// Goes on to skip, from wherever it was stopped.
+    async fn skip(&mut self) -> io::Result<Frame> {
+        while let Some((tag, bytes, rest)) = self.skipping {
             let skipped = rest.min(self.buffer.len());
             self.buffer.advance(skipped);
-            rest -= skipped;
-            if rest == 0 {
+            if rest == skipped {
+                self.skipping = None;
                 return Ok(Frame::TooLarge { tag, bytes });
             }
+            self.skipping = Some((tag, bytes, rest - skipped));
             if self.ended {
-                return Ok(Frame::End);
+                break;
             }
             self.read().await?;
         }
+        Ok(Frame::End)
     }
 
     /// Reads until `count` bytes are there; false if the client ends before.
@@ -131,9 +186,22 @@ impl Reader {
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        // What a length promises is not allocated before it arrives.
-        self.buffer.reserve(8 << 10);
-        self.ended = self.socket.read_buf(&mut self.buffer).await? == 0;
+        if let (true, Source::Plain(source)) = (self.buffer.is_empty(), &self.source) {
+            // A client that says nothing costs no buffer.
+            self.buffer = BytesMut::new();
+            source.readable().await?;
+        }
+        // What a length promises is not allocated before it arrives, but the more has come the more is read at once.
+        self.buffer.reserve(self.buffer.len().clamp(READ_BYTES_MIN, READ_BYTES_MAX));
+        let read = match &mut self.source {
+            Source::Plain(source) => source.read_buf(&mut self.buffer).await,
+            Source::Tls(source) => source.read_buf(&mut self.buffer).await,
+        };
+        self.ended = match read {
+            // A client that leaves without TLS's goodbye has left all the same.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => true,
+            read => read? == 0,
+        };
         Ok(())
     }
 
@@ -146,21 +214,35 @@ impl Reader {
 
 /// Messages wait in `buffer` until [`Output::flush`].
 pub(crate) struct Output {
-    socket: OwnedWriteHalf,
+    sink: Sink,
     pub(crate) buffer: Vec<u8>,
 }
 
 impl Output {
-    pub(crate) fn new(socket: OwnedWriteHalf) -> Output {
-        Output { socket, buffer: Vec::new() }
+    fn new(sink: Sink) -> Output {
+        Output { sink, buffer: Vec::new() }
     }
 
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        self.socket.write_all(&self.buffer).await?;
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        match &mut self.sink {
+            Sink::Plain(sink) => sink.write_all(&self.buffer).await?,
+            Sink::Tls(sink) => {
+                sink.write_all(&self.buffer).await?;
+                sink.flush().await?;
+            }
+        }
         self.buffer.clear();
         // A huge row is no reason to keep its memory for the connection's life.
         self.buffer.shrink_to(4 * FLUSH_BYTES);
         Ok(())
+    }
+
+    /// Gives memory back before a wait of unknown length.
+    pub(crate) fn shrink(&mut self) {
+        self.buffer.shrink_to(IDLE_BYTES);
     }
 
     /// Flushes once enough has gathered to be worth a write.

@@ -28,4 +28,23 @@ with psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="test", dbnam
     assert connection.execute("SELECT total FROM totals").fetchone() == (decimal.Decimal("4.75"),)
     with connection.cursor().copy("COPY (SELECT id, name FROM items ORDER BY id) TO STDOUT") as copy:
         assert b"".join(bytes(block) for block in copy) == b"1\tash\n2\tash\n"
+with psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="test", dbname="test", autocommit=True) as connection:
+    connection.execute("LISTEN news")
+    with connection.transaction():
+        connection.execute("SELECT pg_notify('news', %s)", ("first",))
+        connection.execute("NOTIFY news, 'second'")
+    told = [(notify.channel, notify.payload) for notify in connection.notifies(timeout=10, stop_after=2)]
+    assert told == [("news", "first"), ("news", "second")], told
+with psycopg.connect(host="127.0.0.1", port=int(sys.argv[1]), user="test", dbname="test") as connection:
+    with connection.cursor("named", scrollable=True) as cursor:
+        cursor.execute("SELECT g FROM generate_series(1, 10) AS g")
+        assert cursor.fetchmany(3) == [(1,), (2,), (3,)]
+        cursor.scroll(-2)
+        assert cursor.fetchone() == (2,)
+        cursor.scroll(9, mode="absolute")
+        assert cursor.fetchall() == [(10,)]
+    with connection.cursor("held", withhold=True) as cursor:
+        cursor.execute("SELECT g FROM generate_series(1, 3) AS g")
+        connection.commit()
+        assert cursor.fetchall() == [(1,), (2,), (3,)]
 print("ok")

@@ -32,11 +32,17 @@ impl Server {
 
     /// A server on this data directory with more options.
     pub(crate) fn start_in(data_dir: &Path, options: &[&str]) -> Server {
+        Server::start_with(data_dir, options, &[])
+    }
+
+    /// The same, with more environment.
+    pub(crate) fn start_with(data_dir: &Path, options: &[&str], environment: &[(&str, &str)]) -> Server {
         let binary = std::env::var_os("TIDEWATER_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidewater").into());
         let mut child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(options)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the tidewater binary runs");
@@ -78,6 +84,12 @@ impl Server {
             assert!(Instant::now() < deadline, "the server did not stop within 30 s");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Sends a signal that does not end it.
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: as in `stop_with`.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
     /// Ends it with SIGKILL, as a crash would.

@@ -98,6 +98,12 @@ impl Wire {
         let _ = self.0.shutdown(Shutdown::Write);
     }
 
+    /// Reads to the end, whatever comes.
+    pub(crate) fn drain(&mut self) {
+        // A reset is an end too.
+        let _ = self.0.read_to_end(&mut Vec::new());
+    }
+
     /// One byte, the answer to a request for encryption.
     pub(crate) fn byte(&mut self) -> u8 {
         let mut byte = [0];
@@ -126,6 +132,38 @@ impl Wire {
                 return replies;
             }
         }
+    }
+
+    /// How long the next bytes may take.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.0.set_read_timeout(Some(timeout)).expect("a timeout");
+    }
+
+    /// As [`Wire::rest`], whatever the server says. Errors: it has not closed in time.
+    pub(crate) fn rest_within(&mut self, limit: Duration) -> Result<Vec<Reply>, String> {
+        let deadline = std::time::Instant::now() + limit;
+        let (mut bytes, mut piece) = (Vec::new(), vec![0; 64 << 10]);
+        loop {
+            match self.0.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => bytes.extend_from_slice(&piece[..count]),
+                // A server that closes while something is still on its way to it resets the connection.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => return Err(format!("the server neither answers nor closes: {error}")),
+            }
+            if std::time::Instant::now() > deadline {
+                return Err("the server does not stop answering".to_string());
+            }
+        }
+        let mut replies = Vec::new();
+        let mut rest = bytes.as_slice();
+        while rest.len() >= 5 {
+            let length = u32::from_be_bytes([rest[1], rest[2], rest[3], rest[4]]) as usize;
+            let Some(body) = rest.get(5..length + 1) else { break };
+            replies.push(Reply { tag: rest[0] as char, body: body.to_vec() });
+            rest = &rest[length + 1..];
+        }
+        Ok(replies)
     }
 
     /// All messages up to the end of the connection.

@@ -193,6 +193,9 @@ impl Binder<'_> {
 
     pub(super) fn bind_body(&self, query: &ast::Query, env: &Env, keep_unknown: bool) -> Result<Output, PgError> {
         refuse_extras(query)?;
+        if !query.locks.is_empty() {
+            self.locks.set(true);
+        }
         let order_by: &[ast::OrderByExpr] = match &query.order_by {
             None => &[],
             Some(ast::OrderBy { kind: ast::OrderByKind::Expressions(exprs), interpolate: None }) => exprs,
@@ -600,7 +603,6 @@ fn check_width(given: usize, wanted: usize) -> Result<(), PgError> {
 
 fn refuse_extras(query: &ast::Query) -> Result<(), PgError> {
     let refusals = [
-        (!query.locks.is_empty(), "FOR UPDATE or SHARE"),
         (query.for_clause.is_some(), "FOR XML or JSON"),
         (query.settings.is_some(), "SETTINGS"),
         (query.format_clause.is_some(), "FORMAT"),

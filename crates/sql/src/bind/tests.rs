@@ -308,7 +308,6 @@ fn what_is_not_done_is_refused_by_name() {
     let database = Database::new();
     for query in [
         "WITH RECURSIVE r AS (SELECT 1 UNION SELECT 2 FROM r ORDER BY 1) SELECT * FROM r",
-        "SELECT a FROM t FOR UPDATE",
         "SELECT t FROM t",
         "SELECT a FROM t TABLESAMPLE SYSTEM (10)",
     ] {

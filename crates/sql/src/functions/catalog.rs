@@ -13,8 +13,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder};
 use arrow::datatypes::{DataType, Int16Type, Int32Type, Int64Type, UInt32Type};
 use catalog::definition::{constraint_definition, index_definition};
+use catalog::role::is_member;
 pub use catalog::system::format_type;
-use catalog::system::{Snapshot, quote_identifier};
+use catalog::system::{Actions, Snapshot, quote_identifier};
 use catalog::{Catalog, Object, ObjectKind, Position, Sequence, SequenceAccess};
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -183,6 +184,7 @@ static FUNCTIONS: &[Function] = functions! {
         }
     };
     "pg_backend_pid"() -> "int4" LAX = |snapshot, _| Ok(Value::Int(snapshot.process_id as i64));
+    "pg_cancel_backend"("int4") -> "bool" STRICT = |snapshot, arguments| signal(snapshot, &arguments[0], false);
     "pg_char_to_encoding"("name") -> "int4" STRICT = |_, arguments| {
         Ok(Value::Int(if arguments[0].text().replace('-', "").eq_ignore_ascii_case("utf8") { 6 } else { -1 }))
     };
@@ -217,10 +219,17 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_get_statisticsobjdef_columns"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_triggerdef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_triggerdef"("oid", "bool") -> "text" STRICT = |_, _| Ok(Value::Null);
-    "pg_get_userbyid"("oid") -> "name" STRICT = |_, arguments| text(match arguments[0].oid().0 {
-        catalog::system::OWNER_OID => catalog::system::OWNER_NAME.to_string(),
-        other => format!("unknown (OID={other})"),
-    });
+    "pg_get_userbyid"("oid") -> "name" STRICT = |snapshot, arguments| {
+        let oid = arguments[0].oid().0;
+        let role = snapshot.roles.iter().find(|role| role.oid == oid);
+        text(role.map_or_else(|| format!("unknown (OID={oid})"), |role| role.name.clone()))
+    };
+    "pg_has_role"("name", "name", "text") -> "bool" STRICT = |snapshot, arguments| {
+        has_role(snapshot, arguments[0].text(), arguments[1].text(), arguments[2].text())
+    };
+    "pg_has_role"("name", "text") -> "bool" STRICT = |snapshot, arguments| {
+        has_role(snapshot, &snapshot.user, arguments[0].text(), arguments[1].text())
+    };
     "pg_get_viewdef"("oid") -> "text" STRICT = |snapshot, arguments| {
         optional(view_definition(&snapshot.catalog, arguments[0].oid()))
     };
@@ -234,7 +243,14 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_indexes_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
     "pg_is_in_recovery"() -> "bool" LAX = |_, _| Ok(Value::Bool(false));
     "pg_is_other_temp_schema"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
+    "pg_listening_channel_list"() -> "_text" LAX = |snapshot, _| {
+        Ok(Value::Texts(actions(snapshot)?.listening().into_iter().map(Some).collect()))
+    };
     "pg_my_temp_schema"() -> "oid" LAX = |_, _| Ok(Value::Oid(0));
+    "pg_notify"("text", "text") -> "text" LAX = |snapshot, arguments| {
+        actions(snapshot)?.notify(arguments[0].text(), arguments[1].text())?;
+        text("")
+    };
     "pg_sequence_last_value"("regclass") -> "int8" STRICT = |snapshot, arguments| {
         let (object, declared) = sequence(snapshot, arguments[0].oid())?;
         let position = snapshot.sequences.as_ref().map(|access| access.position(object.oid, declared));
@@ -255,11 +271,14 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_table_is_visible"("oid") -> "bool" STRICT = |snapshot, arguments| {
         Ok(snapshot.catalog.by_oid(arguments[0].oid().0).map_or(Value::Null, |object| {
             let found = snapshot.search_path.resolve(&snapshot.catalog, None, &object.name);
-            Value::Bool(found.is_some_and(|found| found.id == object.id))
+            // Tools list what is visible as the user's own, but for pg_catalog, which they know.
+            let ours = object.schema == "tw_catalog";
+            Value::Bool(!ours && found.is_some_and(|found| found.id == object.id))
         }))
     };
     "pg_table_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
     "pg_tablespace_location"("oid") -> "text" STRICT = |_, _| text("");
+    "pg_terminate_backend"("int4") -> "bool" STRICT = |snapshot, arguments| signal(snapshot, &arguments[0], true);
     "pg_total_relation_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
     "pg_ts_config_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
     "pg_type_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
@@ -268,7 +287,7 @@ static FUNCTIONS: &[Function] = functions! {
     "regtypein"("text") -> "regtype" STRICT = |_, arguments| regtype(arguments[0].text());
     "regtypeout"("regtype") -> "text" STRICT = |_, arguments| text(type_name(arguments[0].oid().0, -1));
     "row_security_active"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
-    "session_user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
+    "session_user"() -> "name" LAX = |snapshot, _| text(&snapshot.session_user);
     "set_config"("text", "text", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[1].clone());
     "setval"("regclass", "int8") -> "int8" STRICT = |snapshot, arguments| set_value(snapshot, arguments, true);
     "setval"("regclass", "int8", "bool") -> "int8" STRICT = |snapshot, arguments| {
@@ -279,11 +298,14 @@ static FUNCTIONS: &[Function] = functions! {
     "to_regclass"("text") -> "regclass" STRICT = |snapshot, arguments| {
         Ok(regclass(snapshot, arguments[0].text()).unwrap_or(Value::Null))
     };
+    "to_regtype"("text") -> "regtype" STRICT = |_, arguments| {
+        Ok(regtype(arguments[0].text()).unwrap_or(Value::Null))
+    };
     "transaction_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
     "txid_current"() -> "int8" LAX = |_, _| Ok(Value::Int(1));
     "user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
     "version"() -> "text" LAX = |_, _| text(concat!(
-        "PostgreSQL 14.0 (Tidewater ", env!("CARGO_PKG_VERSION"), ")"
+        "PostgreSQL 15.18 (Tidewater ", env!("CARGO_PKG_VERSION"), ")"
     ));
 };
 
@@ -648,7 +670,36 @@ fn local(snapshot: &Snapshot) -> Result<i64, PgError> {
     Ok(zone.to_local(snapshot.transaction_us))
 }
 
-/// There is one role and it may do everything.
+fn actions(snapshot: &Snapshot) -> Result<&Arc<dyn Actions>, PgError> {
+    snapshot.actions.as_ref().ok_or_else(|| PgError::unsupported("this function here"))
+}
+
+fn signal(snapshot: &Snapshot, process_id: &Value, terminate: bool) -> Result<Value, PgError> {
+    let Value::Int(process_id) = process_id else { return Ok(Value::Null) };
+    actions(snapshot)?.signal(*process_id as i32, terminate).map(Value::Bool)
+}
+
+/// Whether a role is a member of another. `kind` is `MEMBER` or `USAGE`, which differ by whether rights are inherited.
+fn has_role(snapshot: &Snapshot, member: &str, role: &str, kind: &str) -> Result<Value, PgError> {
+    let named = |name: &str| {
+        let found = snapshot.roles.iter().find(|role| role.name == name);
+        found.ok_or_else(|| PgError::new(SqlState::UNDEFINED_OBJECT, format!("role \"{name}\" does not exist")))
+    };
+    let usage = match kind.to_ascii_uppercase().as_str() {
+        "USAGE" => true,
+        "MEMBER" | "MEMBER WITH ADMIN OPTION" | "MEMBER WITH GRANT OPTION" => false,
+        _ => {
+            let message = format!("unrecognized privilege type: \"{kind}\"");
+            return Err(PgError::new(SqlState::INVALID_PARAMETER_VALUE, message));
+        }
+    };
+    let (member, role) = (named(member)?, named(role)?);
+    let is_member =
+        is_member(&snapshot.roles, member.oid, role.oid) && (!usage || member.inherit || member.oid == role.oid);
+    Ok(Value::Bool(member.superuser || is_member))
+}
+
+/// Privileges on objects are not kept: every role has them all.
 fn allowed(_: &Snapshot, _: &[Value]) -> Result<Value, PgError> {
     Ok(Value::Bool(true))
 }
@@ -813,6 +864,11 @@ fn regtype(name: &str) -> Result<Value, PgError> {
 /// A cast that needs the catalog: between text and the types that are names. None for any other.
 pub(crate) fn cast_by_name(expr: &TypedExpr, to: &SqlType) -> Option<Result<TypedExpr, PgError>> {
     let is_text = |sql_type: &SqlType| matches!(sql_type, SqlType::Text | SqlType::Varchar | SqlType::Name);
+    // A parameter comes as the name's text.
+    if matches!((&expr.expr, to), (Expr::Placeholder(_), SqlType::Regclass | SqlType::Regtype)) && expr.is_unknown() {
+        let text = cast(expr.clone(), &SqlType::Text, -1, CastContext::Explicit);
+        return text.map_or_else(|error| Some(Err(error)), |text| cast_by_name(&text, to));
+    }
     let function = match (&expr.sql_type, to) {
         (SqlType::Regclass, to) if is_text(to) => "regclassout",
         (SqlType::Regtype, to) if is_text(to) => "regtypeout",

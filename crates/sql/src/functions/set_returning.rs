@@ -73,6 +73,7 @@ const OTHERS: &[&str] = &[
     "json_each_text",
     "jsonb_each",
     "jsonb_each_text",
+    "pg_listening_channels",
     "regexp_matches",
     "string_to_table",
     "unnest",
@@ -104,6 +105,10 @@ pub(crate) fn resolve_set(name: &str, args: Vec<TypedExpr>) -> Result<Set, PgErr
         "unnest" => args.into_iter().map(|array| elements_of("unnest", array)).collect::<Result<_, _>>().and_then(set),
         "generate_subscripts" => subscripts(args).and_then(|list| set(vec![of_list(list, None)?])),
         "json_each" | "json_each_text" | "jsonb_each" | "jsonb_each_text" => each(name, args).and_then(set),
+        "pg_listening_channels" => {
+            let channels = super::catalog::resolve("pg_listening_channel_list", args)?;
+            set(vec![of_list(channels, None)?])
+        }
         "regexp_matches" => matches(args).and_then(|column| set(vec![column])),
         "string_to_table" => set(vec![of_list(resolve_function("string_to_array", args)?, None)?]),
         _ => {

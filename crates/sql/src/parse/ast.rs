@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use super::{Alter, Comment, SequenceOptions, Statement};
+use super::{Alter, Comment, Maintenance, NotifyStatement, RoleStatement, SequenceOptions, Statement};
 
 /// A statement as it was written; nothing is looked up yet.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ pub enum Ast {
     CreateSchema(CreateSchema),
     Alter(Alter),
     Comment(Comment),
+    Maintenance(Maintenance),
     Drop(Drop),
     Truncate(Truncate),
     Show(Show),
@@ -55,6 +56,8 @@ pub enum Ast {
     Deallocate(Option<String>),
     Discard(DiscardTarget),
     Checkpoint,
+    Notify(NotifyStatement),
+    Role(RoleStatement),
     /// PostgreSQL has it, we do not: `ALTER TABLE`, `GRANT`.
     Unsupported(String),
 }
@@ -305,16 +308,37 @@ pub struct Declare {
     pub(crate) name: String,
     pub(crate) binary: bool,
     pub(crate) hold: bool,
-    pub(crate) scroll: bool,
+    /// SCROLL or NO SCROLL, where one was said.
+    pub(crate) scroll: Option<bool>,
     pub(crate) statement: Box<Statement>,
 }
 
-/// FETCH.
+/// FETCH and MOVE.
 #[derive(Clone, Debug)]
 pub struct Fetch {
     pub(crate) name: String,
-    /// How many rows forward; None for ALL.
-    pub(crate) count: Option<u64>,
+    pub(crate) direction: FetchDirection,
+    /// MOVE: nothing is returned.
+    pub(crate) only_move: bool,
+    /// WITH (TIMEOUT = ..), an interval's text.
+    pub(crate) timeout: Option<String>,
+}
+
+/// Where FETCH and MOVE go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchDirection {
+    /// So many rows on; none is the row where the cursor is.
+    Forward(u64),
+    /// To the end.
+    ForwardAll,
+    /// So many rows back.
+    Backward(u64),
+    /// To the start.
+    BackwardAll,
+    /// To the row of this number, from the end if it is negative.
+    Absolute(i64),
+    /// To the row so far from here.
+    Relative(i64),
 }
 
 /// PREPARE.

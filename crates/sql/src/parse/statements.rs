@@ -7,18 +7,16 @@ use sqlparser::tokenizer::Token;
 
 use super::{
     Ast, CopyIn, CopyOut, CopySource, CreateSchema, CreateSequence, CreateTable, CreateView, DIALECT, Declare,
-    DiscardTarget, Drop, Execute, Explain, Fetch, Kind, Options, Overriding, Prepare, Set, Show, StatementParser,
-    Subscribe, SubscribeTarget, TransactionModes, Truncate, parser_of,
+    DiscardTarget, Drop, Execute, Explain, Fetch, FetchDirection, Kind, Options, Overriding, Prepare, Set, Show,
+    StatementParser, Subscribe, SubscribeTarget, TransactionModes, Truncate, parser_of,
 };
 
 /// Statements of PostgreSQL that we do not have, by their first word.
-const UNSUPPORTED: [&str; 22] = [
-    "ANALYZE", "CALL", "CLUSTER", "DO", "GRANT", "IMPORT", "LISTEN", "LOAD", "LOCK", "MERGE", "MOVE", "NOTIFY",
-    "REASSIGN", "REFRESH", "REINDEX", "REVOKE", "SECURITY", "UNLISTEN", "VACUUM", "USE", "DESCRIBE", "KILL",
-];
+const UNSUPPORTED: [&str; 11] =
+    ["CALL", "DO", "IMPORT", "LOAD", "MERGE", "REASSIGN", "REINDEX", "SECURITY", "USE", "DESCRIBE", "KILL"];
 
 /// What PostgreSQL (and later versions of ours) CREATE and DROP, and we do not.
-const UNSUPPORTED_OBJECTS: [&str; 38] = [
+const UNSUPPORTED_OBJECTS: [&str; 36] = [
     "ACCESS",
     "AGGREGATE",
     "CAST",
@@ -33,7 +31,6 @@ const UNSUPPORTED_OBJECTS: [&str; 38] = [
     "EXTENSION",
     "FOREIGN",
     "FUNCTION",
-    "GROUP",
     "LANGUAGE",
     "MODEL",
     "OPERATOR",
@@ -42,7 +39,6 @@ const UNSUPPORTED_OBJECTS: [&str; 38] = [
     "PROCEDURE",
     "PUBLICATION",
     "RECURSIVE",
-    "ROLE",
     "ROUTINE",
     "RULE",
     "SECRET",
@@ -67,6 +63,12 @@ impl StatementParser<'_> {
             Token::Word(word) if word.quote_style.is_none() => word.value.to_ascii_uppercase(),
             _ => return Err(self.syntax_error()),
         };
+        if let Some(ast) = self.maintenance()? {
+            return Ok(ast);
+        }
+        if let Some(ast) = self.role_statement()? {
+            return Ok(ast);
+        }
         match word.as_str() {
             "SELECT" | "WITH" | "VALUES" | "TABLE" => {
                 let query = self.query()?;
@@ -79,6 +81,7 @@ impl StatementParser<'_> {
             "CREATE" => self.create(),
             "ALTER" => self.or_unsupported(Self::alter),
             "COMMENT" => self.or_unsupported(Self::comment),
+            "LISTEN" | "NOTIFY" | "UNLISTEN" => self.notify_statement(),
             word if UNSUPPORTED.contains(&word) => Ok(self.unsupported()),
             word => {
                 let here = self.syntax_error();
@@ -115,7 +118,8 @@ impl StatementParser<'_> {
                 self.identifier().map(Ast::ReleaseSavepoint)
             }
             "DECLARE" => self.declare().map(Ast::Declare),
-            "FETCH" => self.fetch().map(Ast::Fetch),
+            "FETCH" => self.fetch(false).map(Ast::Fetch),
+            "MOVE" => self.fetch(true).map(Ast::Fetch),
             "CLOSE" => self.one_or_all().map(Ast::Close),
             "PREPARE" => self.prepare(),
             "EXECUTE" => self.execute().map(Ast::Execute),
@@ -342,7 +346,7 @@ impl StatementParser<'_> {
         0
     }
 
-    fn is_words_at(&self, at: usize, words: &[&str]) -> bool {
+    pub(super) fn is_words_at(&self, at: usize, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(index, word)| self.is_word(at + index, word))
     }
 
@@ -451,7 +455,7 @@ impl StatementParser<'_> {
         self.setting_name().map(Show::Setting)
     }
 
-    fn setting_name(&mut self) -> Result<String, PgError> {
+    pub(super) fn setting_name(&mut self) -> Result<String, PgError> {
         let spelled: [(&[&str], &str); 3] = [
             (&["TIME", "ZONE"], "timezone"),
             (&["TRANSACTION", "ISOLATION", "LEVEL"], "transaction_isolation"),
@@ -509,7 +513,7 @@ impl StatementParser<'_> {
         Ok(Ast::Set(Set { name, value: self.setting_value()?, local }))
     }
 
-    fn setting_value(&mut self) -> Result<Option<String>, PgError> {
+    pub(super) fn setting_value(&mut self) -> Result<Option<String>, PgError> {
         if self.accept(&["DEFAULT"]) || (self.is_word(0, "LOCAL") && self.accept(&["LOCAL"])) {
             return Ok(None);
         }
@@ -724,14 +728,15 @@ impl StatementParser<'_> {
 
     fn declare(&mut self) -> Result<Declare, PgError> {
         let name = self.identifier()?;
-        let (mut binary, mut hold, mut scroll) = (false, false, false);
+        let (mut binary, mut hold, mut scroll) = (false, false, None);
         loop {
             if self.accept(&["BINARY"]) {
                 binary = true;
             } else if self.accept(&["SCROLL"]) {
-                scroll = true;
-            } else if !self.accept(&["NO", "SCROLL"]) && !self.accept(&["INSENSITIVE"]) && !self.accept(&["ASENSITIVE"])
-            {
+                scroll = Some(true);
+            } else if self.accept(&["NO", "SCROLL"]) {
+                scroll = Some(false);
+            } else if !self.accept(&["INSENSITIVE"]) && !self.accept(&["ASENSITIVE"]) {
                 break;
             }
         }
@@ -749,29 +754,63 @@ impl StatementParser<'_> {
         Ok(Declare { name, binary, hold, scroll, statement })
     }
 
-    fn fetch(&mut self) -> Result<Fetch, PgError> {
-        let backwards = ["PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD"];
-        if let Some(direction) = backwards.iter().find(|word| self.is_word(0, word)) {
-            return Err(PgError::unsupported(format!("FETCH {direction}")));
-        }
-        let forward = self.accept(&["FORWARD"]);
-        if self.is_token(&Token::Minus) {
-            return Err(PgError::unsupported("FETCH backwards"));
-        }
-        let count = if matches!(self.peek().token, Token::Number(..)) {
-            Some(self.sql(Parser::parse_literal_uint)?)
-        } else if self.accept(&["ALL"]) {
-            None
-        } else {
-            if !forward {
-                self.accept(&["NEXT"]);
-            }
-            Some(1)
-        };
+    /// After FETCH or MOVE.
+    fn fetch(&mut self, only_move: bool) -> Result<Fetch, PgError> {
+        let direction = self.fetch_direction()?;
         if !self.accept(&["FROM"]) {
             self.accept(&["IN"]);
         }
-        Ok(Fetch { name: self.identifier()?, count })
+        let name = self.identifier()?;
+        let mut options = if self.accept(&["WITH"]) { self.options()? } else { Options::new() };
+        let timeout = options.remove("timeout");
+        if let Some(unknown) = options.keys().next() {
+            return Err(PgError::new(SqlState::SYNTAX_ERROR, format!("option \"{unknown}\" not recognized")));
+        }
+        Ok(Fetch { name, direction, only_move, timeout })
+    }
+
+    fn fetch_direction(&mut self) -> Result<FetchDirection, PgError> {
+        let words: [(&str, FetchDirection); 4] = [
+            ("NEXT", FetchDirection::Forward(1)),
+            ("PRIOR", FetchDirection::Backward(1)),
+            ("FIRST", FetchDirection::Absolute(1)),
+            ("LAST", FetchDirection::Absolute(-1)),
+        ];
+        if let Some((_, direction)) = words.into_iter().find(|(word, _)| self.accept(&[word])) {
+            return Ok(direction);
+        }
+        if self.accept(&["ABSOLUTE"]) {
+            return self.signed_count().map(FetchDirection::Absolute);
+        }
+        if self.accept(&["RELATIVE"]) {
+            return self.signed_count().map(FetchDirection::Relative);
+        }
+        let backward = self.accept(&["BACKWARD"]);
+        if !backward {
+            self.accept(&["FORWARD"]);
+        }
+        if self.accept(&["ALL"]) {
+            return Ok(if backward { FetchDirection::BackwardAll } else { FetchDirection::ForwardAll });
+        }
+        let count = match self.peek().token {
+            Token::Number(..) | Token::Minus | Token::Plus => self.signed_count()?,
+            _ => 1,
+        };
+        // Forward by a negative count is backward.
+        Ok(match backward == (count < 0) {
+            true => FetchDirection::Forward(count.unsigned_abs()),
+            false => FetchDirection::Backward(count.unsigned_abs()),
+        })
+    }
+
+    fn signed_count(&mut self) -> Result<i64, PgError> {
+        let negative = self.accept_token(&Token::Minus);
+        if !negative {
+            self.accept_token(&Token::Plus);
+        }
+        let here = self.syntax_error();
+        let count = i64::try_from(self.sql(Parser::parse_literal_uint)?).map_err(|_| here)?;
+        Ok(if negative { -count } else { count })
     }
 
     fn one_or_all(&mut self) -> Result<Option<String>, PgError> {

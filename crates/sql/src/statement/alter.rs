@@ -24,7 +24,7 @@ use crate::parse::{Alter, AlterAction, Kind, SequenceOptions, parse_expr};
 /// The object and what is to be done to it, one by one.
 pub(super) fn bind(alter: &Alter, context: &BindContext) -> Result<BoundStatement, PgError> {
     let tag = tag(alter.kind);
-    match super::drop::resolve_kind(alter.kind, &alter.name, context) {
+    match altered(alter, context) {
         Ok(_) => {}
         Err(error) if alter.if_exists && super::drop::is_undefined(&error) => {
             let message = format!("relation \"{}\" does not exist, skipping", alter.name);
@@ -37,6 +37,18 @@ pub(super) fn bind(alter: &Alter, context: &BindContext) -> Result<BoundStatemen
     steps(alter, 0, context)?;
     let steps = (0..alter.actions.len()).map(|index| Step::Alter(Arc::new(alter.clone()), index));
     Ok(BoundStatement::Define { tag, steps: steps.collect() })
+}
+
+/// The object that ALTER names. Errors: as DROP's, in the words of ALTER.
+fn altered<'a>(alter: &Alter, context: &'a BindContext) -> Result<&'a Object, PgError> {
+    super::drop::resolve_kind(alter.kind, &alter.name, context).map_err(|error| match alter.kind {
+        Kind::Schema => error,
+        _ if error.state == SqlState::UNDEFINED_TABLE || error.state == SqlState::UNDEFINED_OBJECT => {
+            let message = format!("relation \"{}\" does not exist", alter.name);
+            PgError::new(SqlState::UNDEFINED_TABLE, message).at(alter.name.position)
+        }
+        _ => PgError { hint: None, ..error },
+    })
 }
 
 fn tag(kind: Kind) -> &'static str {
@@ -54,7 +66,7 @@ fn tag(kind: Kind) -> &'static str {
 
 /// The steps of one of ALTER's actions, bound against the catalog as the actions before have left it.
 pub fn steps(alter: &Alter, index: usize, context: &BindContext) -> Result<Vec<Step>, PgError> {
-    let object = super::drop::resolve_kind(alter.kind, &alter.name, context)?;
+    let object = altered(alter, context)?;
     if object.id.0 < catalog::FIRST_USER_ID && object.kind != ObjectKind::Schema {
         return Err(PgError::new(
             SqlState("42501"),

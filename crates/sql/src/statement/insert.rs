@@ -280,6 +280,7 @@ fn all_columns(
         schema: RelationSchema::new(schema.columns.clone()),
         relations: query.relations,
         names: query.names,
+        locks: query.locks,
         as_of: None,
     })
 }
