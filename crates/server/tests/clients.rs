@@ -94,6 +94,11 @@ fn psql() {
     assert!(run(&["-c", "\\dt"]).contains("t|table"), "\\dt lists the table");
     assert!(run(&["-c", "\\dm"]).contains("v|materialized view"), "\\dm lists the view");
     assert!(run(&["-c", "\\d t"]).contains("id|integer"), "\\d names the columns");
+    run(&["-c", "CREATE TABLE c (id serial PRIMARY KEY, t int REFERENCES t CHECK (t > 0), n text UNIQUE)"]);
+    let described = run(&["-P", "tuples_only=off", "-c", "\\d c"]);
+    for part in ["nextval('c_id_seq'::regclass)", "\"c_n_key\" UNIQUE", "\"c_t_check\" CHECK"] {
+        assert!(described.contains(part), "\\d shows {part}: {described}");
+    }
 }
 
 fn python(name: &str, arguments: &[&str]) {

@@ -53,9 +53,6 @@ fn classes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
         let checks = catalog.constraints(object.id).filter(|(_, kind)| matches!(kind, ConstraintKind::Check { .. }));
         let mut row = class(object, schema_oid(catalog, &object.schema), kind, column_count, has_index);
         row[18] = Value::Int(checks.count() as i64);
-        // PostgreSQL keeps references by triggers: psql asks for references only where there are some.
-        let refers = catalog.constraints(object.id).any(|(_, kind)| matches!(kind, ConstraintKind::ForeignKey(_)));
-        row[20] = Value::Bool(refers || catalog.references(object.id).next().is_some());
         rows.push(row);
     }
     rows

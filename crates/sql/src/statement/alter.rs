@@ -797,6 +797,8 @@ pub fn moved_part(part: &Object, old: ObjectId, new: ObjectId, rewrite: &Rewrite
     }
     for named in moved.names.iter_mut().filter(|named| named.id == old.0) {
         named.id = new.0;
+        // It does not read a column that is gone: it would have kept the column from going.
+        named.columns.retain(|(number, _)| rewrite.object.column_at(*number).is_some());
     }
     Some(moved)
 }
