@@ -190,13 +190,14 @@ fn sequence_text(object: &Object, sequence: &Sequence, catalog: &Catalog) -> Str
 /// The query of a view in names that mean now what they meant when it was made; None of anything else.
 ///
 /// A relation that is called otherwise now, or has other columns, is given its old name and columns by a common table
-/// expression in front. A name that is qualified in the query cannot be; such a query is given as it is.
+/// expression in front. A name that is qualified in the query cannot be, and stays as it is.
 pub fn view_query(view: &Object, catalog: &Catalog) -> Option<String> {
     let query = view.view_definition()?;
     let changed = |named: &&NamedRelation| !means_the_same(named, catalog);
-    let tables: Option<Vec<String>> =
-        view.names.iter().filter(changed).map(|named| as_it_was(named, catalog)).collect();
-    let Some(tables) = tables.filter(|tables| !tables.is_empty()) else { return Some(query) };
+    let tables: Vec<String> = view.names.iter().filter(changed).filter_map(|named| as_it_was(named, catalog)).collect();
+    if tables.is_empty() {
+        return Some(query);
+    }
     let tables = tables.join(", ");
     let words: Vec<&str> = query.split_whitespace().take(2).collect();
     let is = |index: usize, word: &str| words.get(index).is_some_and(|found| found.eq_ignore_ascii_case(word));

@@ -133,7 +133,12 @@ fn check(
     if check.enforced == Some(false) {
         return Err(PgError::unsupported("NOT ENFORCED"));
     }
-    let bound = bind_check(table, schema, &check.expr, context)?;
+    // The parentheses are not the condition's: they are written around it again.
+    let mut condition = check.expr.as_ref();
+    while let ast::Expr::Nested(inner) = condition {
+        condition = inner;
+    }
+    let bound = bind_check(table, schema, condition, context)?;
     let mut named: Vec<String> = Vec::new();
     bound
         .apply(|expr| {
@@ -148,7 +153,7 @@ fn check(
     let column = if let [column] = named.as_slice() { column.as_str() } else { "" };
     let name = name_or(check.name.as_ref(), table, column, "check", context);
     check_free(table, &name, context)?;
-    let kind = ConstraintKind::Check { expression: check.expr.to_string() };
+    let kind = ConstraintKind::Check { expression: condition.to_string() };
     Ok(vec![Step::Create(Box::new(constraint_object(table, name, kind, Vec::new())))])
 }
 
