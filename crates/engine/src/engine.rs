@@ -95,6 +95,8 @@ pub(crate) struct Shared {
     /// What `max_connections` shows; the server keeps to it.
     pub(crate) connections_max: AtomicUsize,
     pub(crate) counters: Counters,
+    /// When it began, microseconds since 1970.
+    pub(crate) started_us: i64,
     next_id: AtomicU32,
     next_process_id: AtomicI32,
     ready: AtomicBool,
@@ -268,6 +270,7 @@ fn start(config: &EngineConfig) -> Result<Engine, PgError> {
         roles,
         connections_max: AtomicUsize::new(CONNECTIONS_MAX),
         counters: Counters::default(),
+        started_us: crate::session::now_us(),
         next_id: AtomicU32::new(FIRST_USER_ID),
         next_process_id: AtomicI32::new(1),
         ready: AtomicBool::new(false),

@@ -11,13 +11,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arrow::array::ArrayRef;
 use catalog::system::Snapshot;
+use catalog::system::registered::oid_of;
 use catalog::{Catalog, SearchPath, SequenceAccess, TEMPORARY_SCHEMA_PREFIX};
-use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
+use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt;
 use parking_lot::Mutex;
+use repr::text::Names;
 use repr::{PgError, RelationSchema, SqlState, SqlType};
 use sql::bind::BindContext;
-use sql::functions::catalog::printed;
 use sql::{BoundStatement, Purpose, Statement};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -284,7 +285,7 @@ impl Session {
         context.timezone = timezone;
         context.search_path = search_path.clone();
         context.parameter_types.replace(parameter_types.to_vec());
-        let bound = printable(sql::bind(statement, &context)?)?;
+        let bound = sql::bind(statement, &context)?;
         let parameters = context.parameter_types.take().into_iter().enumerate().map(|(index, sql_type)| {
             sql_type.filter(|sql_type| *sql_type != SqlType::Unknown).ok_or_else(|| {
                 PgError::new(
@@ -561,6 +562,16 @@ impl Session {
         }
     }
 
+    /// How `regclass` and its kin are printed now.
+    pub fn names(&self) -> Arc<dyn Names> {
+        Arc::new(self.snapshot())
+    }
+
+    /// The OID that a text means as a parameter of type `regclass` or its kin. Errors: `42P01` and its kin.
+    pub fn oid_of(&self, sql_type: &SqlType, text: &str) -> Result<u32, PgError> {
+        oid_of(&self.snapshot(), sql_type, text)
+    }
+
     /// What functions of the session and the catalog are answered from.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.asker().snapshot(&self.shared, &self.catalog(), &[])
@@ -624,29 +635,6 @@ fn schemas_of(text: &str, user: &str) -> Vec<String> {
     };
     let schema = |part: &str| Some(name(part)).filter(|name| name != "pg_temp");
     parts.filter_map(schema).map(|name| if name == "$user" { user.to_string() } else { name }).collect()
-}
-
-/// A query whose columns print without the catalog: a regclass is its relation's name.
-fn printable(statement: BoundStatement) -> Result<BoundStatement, PgError> {
-    let BoundStatement::Query(mut query) = statement else { return Ok(statement) };
-    if !query.schema.columns.iter().any(|column| matches!(column.sql_type, SqlType::Regclass | SqlType::Regtype)) {
-        return Ok(BoundStatement::Query(query));
-    }
-    let mut exprs = Vec::with_capacity(query.schema.columns.len());
-    for (column, schema) in query.plan.schema().columns().into_iter().zip(&mut query.schema.columns) {
-        let name = column.name.clone();
-        let column = Expr::Column(column);
-        exprs.push(match printed(column.clone(), &schema.sql_type) {
-            Some(text) => {
-                schema.sql_type = SqlType::Text;
-                text.alias(format!("{name}_printed"))
-            }
-            None => column,
-        });
-    }
-    let projection = Projection::try_new(exprs, Arc::new(query.plan)).map_err(crate::errors::from_datafusion)?;
-    query.plan = LogicalPlan::Projection(projection);
-    Ok(BoundStatement::Query(query))
 }
 
 pub(crate) fn now_us() -> i64 {

@@ -1,6 +1,6 @@
 //! The snapshot that system relations are made from.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use catalog::role::Role;
 use catalog::system::{Actions, ArrangementRow, ErrorRow, FrontierRow, SessionRow, Snapshot, SourceRow};
@@ -45,10 +45,11 @@ impl Asker {
             roles: Arc::clone(&self.roles),
             actions: Some(Arc::clone(&self.actions)),
             process_id: self.process_id,
+            started_us: shared.started_us,
             statement_us: self.statement_us,
             transaction_us: self.transaction_us,
             settings: self.settings.rows(),
-            functions: functions(read),
+            functions: &FUNCTIONS,
             search_path: self.search_path.clone(),
             sequences: Some(Arc::clone(&self.sequences)),
             ..Snapshot::default()
@@ -141,10 +142,9 @@ pub(crate) fn dataflow_name(catalog: &Catalog, dataflow: &DataflowStats) -> Stri
     }
 }
 
-fn functions(read: &[ObjectId]) -> Vec<String> {
-    let wanted = read.iter().filter_map(|id| catalog::system::relation(*id)).any(|relation| relation.name == "pg_proc");
-    if wanted { sql::functions::names().into_iter().map(str::to_string).collect() } else { Vec::new() }
-}
+/// The functions that may be called.
+static FUNCTIONS: LazyLock<Vec<String>> =
+    LazyLock::new(|| sql::functions::names().into_iter().map(str::to_string).collect());
 
 fn sessions(shared: &Shared) -> Vec<SessionRow> {
     let sessions = shared.sessions.lock();

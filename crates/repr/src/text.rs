@@ -10,7 +10,8 @@ pub mod interval;
 pub mod json;
 mod parse;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::*;
@@ -21,16 +22,24 @@ pub use parse::{ColumnParser, char_length_typmod, parse_bool, parse_column, pars
 use crate::numeric::Numeric;
 use crate::types::SqlType;
 
-/// What of the session's settings shows in printed and read values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Says what has an OID: how `regclass` and its kin are printed.
+pub trait Names: fmt::Debug + Send + Sync {
+    /// What `oid` is printed as under `sql_type`, one of those that [`SqlType::is_registered`].
+    fn name(&self, sql_type: &SqlType, oid: u32) -> String;
+}
+
+/// What of the session shows in printed and read values.
+#[derive(Clone, Debug)]
 pub struct FormatOptions {
     /// Where timestamptz is shown, and read when the text names no zone.
     pub timezone: TimeZone,
+    /// How `regclass` and its kin are printed; as numbers without it.
+    pub names: Option<Arc<dyn Names>>,
 }
 
 impl Default for FormatOptions {
     fn default() -> FormatOptions {
-        FormatOptions { timezone: TimeZone::UTC }
+        FormatOptions { timezone: TimeZone::UTC, names: None }
     }
 }
 
@@ -50,13 +59,35 @@ pub fn format_value_in(array: &dyn Array, row: usize, sql_type: &SqlType, out: &
         SqlType::Int2 => _ = write!(out, "{}", array.as_primitive::<Int16Type>().value(row)),
         SqlType::Int4 => _ = write!(out, "{}", array.as_primitive::<Int32Type>().value(row)),
         SqlType::Int8 => _ = write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
-        SqlType::Oid | SqlType::Regclass | SqlType::Regtype => {
-            _ = write!(out, "{}", array.as_primitive::<UInt32Type>().value(row));
+        SqlType::Oid
+        | SqlType::Xid
+        | SqlType::Regclass
+        | SqlType::Regcollation
+        | SqlType::Regnamespace
+        | SqlType::Regoper
+        | SqlType::Regoperator
+        | SqlType::Regproc
+        | SqlType::Regprocedure
+        | SqlType::Regrole
+        | SqlType::Regtype => {
+            let oid = array.as_primitive::<UInt32Type>().value(row);
+            match &options.names {
+                Some(names) if sql_type.is_registered() => out.push_str(&names.name(sql_type, oid)),
+                _ => _ = write!(out, "{oid}"),
+            }
         }
         SqlType::Float4 => format_float4(array.as_primitive::<Float32Type>().value(row), out),
         SqlType::Float8 => format_float8(array.as_primitive::<Float64Type>().value(row), out),
         SqlType::Numeric => _ = write!(out, "{}", Numeric::decode(array.as_binary::<i64>().value(row))),
-        SqlType::Text | SqlType::Name | SqlType::Bpchar | SqlType::Varchar | SqlType::Unknown => {
+        SqlType::Text
+        | SqlType::Name
+        | SqlType::Bpchar
+        | SqlType::Varchar
+        | SqlType::Unknown
+        | SqlType::Char
+        | SqlType::Aclitem
+        | SqlType::PgNodeTree
+        | SqlType::Anyarray => {
             out.push_str(array.as_string::<i32>().value(row));
         }
         SqlType::Json | SqlType::Jsonb => out.push_str(array.as_string::<i64>().value(row)),
@@ -74,6 +105,16 @@ pub fn format_value_in(array: &dyn Array, row: usize, sql_type: &SqlType, out: &
             interval::format_interval(interval::Interval::from_arrow(value), out);
         }
         SqlType::Uuid => format_uuid(array.as_fixed_size_binary().value(row), out),
+        SqlType::Int2vector | SqlType::Oidvector => {
+            let elements = array.as_list::<i32>().value(row);
+            let element = if *sql_type == SqlType::Int2vector { SqlType::Int2 } else { SqlType::Oid };
+            for index in 0..elements.len() {
+                if index > 0 {
+                    out.push(' ');
+                }
+                format_value_in(&elements, index, &element, out, options);
+            }
+        }
         SqlType::Array(element) => format_array(&array.as_list::<i32>().value(row), element, out, options),
     }
 }

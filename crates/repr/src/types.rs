@@ -36,6 +36,24 @@ pub enum SqlType {
     Jsonb,
     Regclass,
     Regtype,
+    // What PostgreSQL's own catalogs are made of.
+    /// `"char"`: one byte.
+    Char,
+    /// Printed as numbers with blanks between them, counted from 0; stored as a list.
+    Int2vector,
+    /// As [`SqlType::Int2vector`].
+    Oidvector,
+    Xid,
+    Aclitem,
+    PgNodeTree,
+    Anyarray,
+    Regcollation,
+    Regnamespace,
+    Regoper,
+    Regoperator,
+    Regproc,
+    Regprocedure,
+    Regrole,
     /// A literal or parameter whose type the context has not said yet. Stored as text.
     Unknown,
     /// An array of any number of dimensions of the element type; stored as a list of elements.
@@ -73,16 +91,23 @@ macro_rules! types {
 types! {
     Bool        "bool"        "boolean"                     16   1000  1  'B'
     Bytea       "bytea"       "bytea"                       17   1001 -1  'U'
+    Char        "char"        "\"char\""                    18   1002  1  'Z'
     Name        "name"        "name"                        19   1003 64  'S'
     Int8        "int8"        "bigint"                      20   1016  8  'N'
     Int2        "int2"        "smallint"                    21   1005  2  'N'
+    Int2vector  "int2vector"  "int2vector"                  22   1006 -1  'A'
     Int4        "int4"        "integer"                     23   1007  4  'N'
+    Regproc     "regproc"     "regproc"                     24   1008  4  'N'
     Text        "text"        "text"                        25   1009 -1  'S'
     Oid         "oid"         "oid"                         26   1028  4  'N'
+    Xid         "xid"         "xid"                         28   1011  4  'U'
+    Oidvector   "oidvector"   "oidvector"                   30   1013 -1  'A'
     Json        "json"        "json"                        114  199  -1  'U'
+    PgNodeTree  "pg_node_tree" "pg_node_tree"               194  0    -1  'Z'
     Float4      "float4"      "real"                        700  1021  4  'N'
     Float8      "float8"      "double precision"            701  1022  8  'N'
     Unknown     "unknown"     "unknown"                     705  0    -2  'X'
+    Aclitem     "aclitem"     "aclitem"                     1033 1034 12  'U'
     Bpchar      "bpchar"      "character"                   1042 1014 -1  'S'
     Varchar     "varchar"     "character varying"           1043 1015 -1  'S'
     Date        "date"        "date"                        1082 1182  4  'D'
@@ -91,10 +116,17 @@ types! {
     Timestamptz "timestamptz" "timestamp with time zone"    1184 1185  8  'D'
     Interval    "interval"    "interval"                    1186 1187 16  'T'
     Numeric     "numeric"     "numeric"                     1700 1231 -1  'N'
+    Regprocedure "regprocedure" "regprocedure"              2202 2207  4  'N'
+    Regoper     "regoper"     "regoper"                     2203 2208  4  'N'
+    Regoperator "regoperator" "regoperator"                 2204 2209  4  'N'
     Regclass    "regclass"    "regclass"                    2205 2210  4  'N'
     Regtype     "regtype"     "regtype"                     2206 2211  4  'N'
+    Anyarray    "anyarray"    "anyarray"                    2277 0    -1  'P'
     Uuid        "uuid"        "uuid"                        2950 2951 16  'U'
     Jsonb       "jsonb"       "jsonb"                       3802 3807 -1  'U'
+    Regnamespace "regnamespace" "regnamespace"              4089 4090  4  'N'
+    Regrole     "regrole"     "regrole"                     4096 4097  4  'N'
+    Regcollation "regcollation" "regcollation"              4191 4192  4  'N'
 }
 
 impl SqlType {
@@ -125,6 +157,26 @@ impl SqlType {
         })
     }
 
+    /// Whether a value is the OID of something, printed as a number or as the name of what it is.
+    pub fn is_oid(&self) -> bool {
+        matches!(self, SqlType::Oid) || self.is_registered()
+    }
+
+    /// Whether a value is an OID that is printed as the name of what has it: `regclass` and its kin.
+    pub fn is_registered(&self) -> bool {
+        self.info().name.starts_with("reg") && !matches!(self, SqlType::Array(_))
+    }
+
+    /// The type's elements, if it is an array or one of the vectors of PostgreSQL's catalogs.
+    pub fn element(&self) -> Option<SqlType> {
+        match self {
+            SqlType::Array(element) => Some((**element).clone()),
+            SqlType::Int2vector => Some(SqlType::Int2),
+            SqlType::Oidvector => Some(SqlType::Oid),
+            _ => None,
+        }
+    }
+
     /// `pg_type.typname`: `int4`, `_int4`.
     pub fn name(&self) -> String {
         match self {
@@ -149,11 +201,29 @@ impl SqlType {
             SqlType::Int2 => DataType::Int16,
             SqlType::Int4 => DataType::Int32,
             SqlType::Int8 => DataType::Int64,
-            SqlType::Oid | SqlType::Regclass | SqlType::Regtype => DataType::UInt32,
+            SqlType::Oid
+            | SqlType::Xid
+            | SqlType::Regclass
+            | SqlType::Regcollation
+            | SqlType::Regnamespace
+            | SqlType::Regoper
+            | SqlType::Regoperator
+            | SqlType::Regproc
+            | SqlType::Regprocedure
+            | SqlType::Regrole
+            | SqlType::Regtype => DataType::UInt32,
             SqlType::Float4 => DataType::Float32,
             SqlType::Float8 => DataType::Float64,
             SqlType::Numeric => DataType::LargeBinary,
-            SqlType::Text | SqlType::Name | SqlType::Bpchar | SqlType::Varchar | SqlType::Unknown => DataType::Utf8,
+            SqlType::Text
+            | SqlType::Name
+            | SqlType::Bpchar
+            | SqlType::Varchar
+            | SqlType::Unknown
+            | SqlType::Char
+            | SqlType::Aclitem
+            | SqlType::PgNodeTree
+            | SqlType::Anyarray => DataType::Utf8,
             SqlType::Json | SqlType::Jsonb => DataType::LargeUtf8,
             SqlType::Date => DataType::Date32,
             SqlType::Time => DataType::Time64(TimeUnit::Microsecond),
@@ -161,6 +231,8 @@ impl SqlType {
             SqlType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             SqlType::Uuid => DataType::FixedSizeBinary(16),
+            SqlType::Int2vector => DataType::new_list(DataType::Int16, true),
+            SqlType::Oidvector => DataType::new_list(DataType::UInt32, true),
             SqlType::Array(element) => DataType::new_list(element.arrow(), true),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Int16Type, UInt32Type};
 use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::Placeholder;
@@ -115,7 +115,7 @@ fn conversion_between(from: &SqlType, to: &SqlType) -> Option<(CastContext, Conv
         (Int2 | Int4 | Int8, Float4 | Float8) | (Float4, Float8) => (Implicit, Arrow),
         (Int4 | Int8, Int2) | (Int8, Int4) => (Assignment, Kernel(conversion::int_to_int)),
         (Int2 | Int4 | Int8, Numeric) => (Implicit, Kernel(conversion::int_to_numeric)),
-        (Int2 | Int4 | Int8, Oid | Regclass | Regtype) => (Implicit, Kernel(conversion::int_to_oid)),
+        (Int2 | Int4 | Int8, to) if to.is_oid() => (Implicit, Kernel(conversion::int_to_oid)),
         (Int4, Bool) => (Explicit, Kernel(conversion::int4_to_bool)),
         (Bool, Int4) => (Explicit, Kernel(conversion::bool_to_int4)),
         (Float8, Float4) => (Assignment, Kernel(conversion::float8_to_float4)),
@@ -123,8 +123,21 @@ fn conversion_between(from: &SqlType, to: &SqlType) -> Option<(CastContext, Conv
         (Float4 | Float8, Numeric) => (Assignment, Kernel(conversion::float_to_numeric)),
         (Numeric, Float4 | Float8) => (Implicit, Kernel(conversion::numeric_to_float)),
         (Numeric, Int2 | Int4 | Int8) => (Assignment, Kernel(conversion::numeric_to_int)),
-        (Oid | Regclass | Regtype, Oid | Regclass | Regtype) => (Implicit, Relabel),
-        (Oid | Regclass | Regtype, Int4 | Int8) => (Assignment, Kernel(conversion::oid_to_int)),
+        (Oid, to) if to.is_oid() => (Implicit, Relabel),
+        (from, Oid) if from.is_oid() => (Implicit, Relabel),
+        (Regproc, Regprocedure) | (Regprocedure, Regproc) => (Implicit, Relabel),
+        (Regoper, Regoperator) | (Regoperator, Regoper) => (Implicit, Relabel),
+        (from, Int8) if from.is_oid() => (Implicit, Kernel(conversion::oid_to_int)),
+        (from, Int4) if from.is_oid() => (Assignment, Kernel(conversion::oid_to_int)),
+        (Char, Text) | (PgNodeTree, Text) => (Implicit, Relabel),
+        (Char, Varchar | Bpchar) => (Assignment, Relabel),
+        (Text | Varchar | Bpchar | Name, Char) => (Assignment, Kernel(conversion::text_to_char)),
+        (Int2vector | Oidvector, Array(to)) if from.element().as_ref() == Some(&**to) => (Implicit, Relabel),
+        (Oidvector, Array(to)) if to.is_registered() => (Explicit, Relabel),
+        (Array(from), Int2vector | Oidvector) if to.element().as_ref() == Some(&**from) => (Explicit, Relabel),
+        (Int2vector, Text | Varchar | Bpchar) => (Assignment, Kernel(conversion::vector_to_text::<Int16Type>)),
+        (Oidvector, Text | Varchar | Bpchar) => (Assignment, Kernel(conversion::vector_to_text::<UInt32Type>)),
+        (Text | Varchar, Int2vector | Oidvector) => return None,
         (Varchar, Text | Bpchar) | (Text, Varchar | Bpchar) | (Name, Text) => (Implicit, Relabel),
         (Name, Varchar | Bpchar) => (Assignment, Relabel),
         (Bpchar, Text | Varchar) => (Implicit, Kernel(conversion::bpchar_to_text)),
@@ -146,6 +159,8 @@ fn conversion_between(from: &SqlType, to: &SqlType) -> Option<(CastContext, Conv
             return match element {
                 Relabel => Some((context, Relabel)),
                 Arrow => Some((context, Arrow)),
+                // Numbers that are as wide.
+                Kernel(_) if from.is_oid() && matches!(**to, Int4 | Int8) => Some((context, Arrow)),
                 Kernel(_) => None,
             };
         }
@@ -347,9 +362,8 @@ fn named_type(name: &ast::ObjectName, modifiers: &[String]) -> Result<(SqlType, 
         "bpchar" => (SqlType::Bpchar, 4),
         "varchar" => (SqlType::Varchar, 4),
         "timestamptz" => (SqlType::Timestamptz, 0),
-        "\"char\"" | "char" => (SqlType::Bpchar, 4),
-        // Numbers that PostgreSQL prints as names; we print the numbers.
-        "regnamespace" | "regproc" | "regprocedure" | "regrole" => (SqlType::Oid, 0),
+        // There is no text search: nothing has a name to be printed.
+        "regconfig" | "regdictionary" => (SqlType::Oid, 0),
         bare => {
             let scalar = |name: &str| {
                 let found = repr::types::TYPES.iter().find(|info| info.name == name && name != "unknown");

@@ -6,9 +6,11 @@ pub mod catalog;
 
 pub(crate) mod aggregate;
 pub(crate) mod arithmetic;
+pub(crate) mod array_concat;
 pub(crate) mod comparison;
 pub(crate) mod conversion;
 pub(crate) mod datetime;
+pub(crate) mod format;
 pub(crate) mod json_access;
 pub(crate) mod json_build;
 pub(crate) mod kernel;
@@ -243,6 +245,7 @@ const POLYMORPHIC: &[&str] = &[
     "coalesce",
     "concat",
     "concat_ws",
+    "format",
     "greatest",
     "json_build_array",
     "json_build_object",
@@ -346,6 +349,10 @@ pub fn resolve_aggregate(
 ///
 /// Errors: `42883` where no function fits, `42725` where several do, and those of reading a literal.
 pub fn resolve_function(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
+    let args = match name {
+        "pg_typeof" | "coalesce" | "nullif" => args,
+        _ => args.into_iter().map(TypedExpr::vector_as_array).collect(),
+    };
     if POLYMORPHIC.contains(&name) {
         return polymorphic(name, args);
     }
@@ -450,6 +457,14 @@ fn polymorphic(name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
                 arguments.push((printed(argument)?, DataType::Utf8));
             }
             Ok(TypedExpr::new(folded(call(name, arguments, DataType::Utf8, Nulls::Seen, body)), SqlType::Text))
+        }
+        ("format", [_, ..]) => {
+            let mut arguments = Vec::new();
+            for argument in args {
+                arguments.push((printed(argument)?, DataType::Utf8));
+            }
+            let expr = folded(call(name, arguments, DataType::Utf8, Nulls::Seen, format::format));
+            Ok(TypedExpr::new(expr, SqlType::Text))
         }
         ("num_nulls" | "num_nonnulls", [_, ..]) => {
             let body: Body = if name == "num_nulls" { count_nulls } else { count_values };

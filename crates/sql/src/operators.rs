@@ -45,12 +45,14 @@ enum Action {
 const COMPARED: &[SqlType] = &[
     SqlType::Bool,
     SqlType::Bytea,
+    SqlType::Char,
     SqlType::Name,
     SqlType::Int8,
     SqlType::Int2,
     SqlType::Int4,
     SqlType::Text,
     SqlType::Oid,
+    SqlType::Xid,
     SqlType::Float4,
     SqlType::Float8,
     SqlType::Bpchar,
@@ -296,6 +298,14 @@ pub fn resolve_operator(op: &str, left: Option<TypedExpr>, right: TypedExpr) -> 
         }
         _ => {}
     }
+    let (left, right) = match (left, right) {
+        // A literal beside a vector is one too, and looks different from an array.
+        (Some(left), right) if right.is_unknown() && is_vector(&left) => {
+            let right = cast(right, &left.sql_type.clone(), -1, CastContext::Implicit)?;
+            (Some(left.vector_as_array()), right.vector_as_array())
+        }
+        (left, right) => (left.map(TypedExpr::vector_as_array), right.vector_as_array()),
+    };
     if let (Some(left), true) = (&left, comparison_operator(op).is_some())
         && let Some(compared) = compare_as_is(op, left, &right)?
     {
@@ -319,6 +329,10 @@ pub fn resolve_operator(op: &str, left: Option<TypedExpr>, right: TypedExpr) -> 
         }
     };
     apply(chosen, operands)
+}
+
+fn is_vector(typed: &TypedExpr) -> bool {
+    matches!(typed.sql_type, SqlType::Int2vector | SqlType::Oidvector)
 }
 
 fn unresolved(op: &str, types: &[&SqlType], failure: Failure) -> PgError {
@@ -478,7 +492,7 @@ fn polymorphic(op: &str, operands: &[TypedExpr]) -> Result<Option<TypedExpr>, Pg
         return Ok(None);
     }
     if matches!(left.sql_type, SqlType::Array(_)) || matches!(right.sql_type, SqlType::Array(_)) {
-        return Err(PgError::unsupported("|| over arrays"));
+        return crate::functions::array_concat::concatenation(left.clone(), right.clone()).map(Some);
     }
     if matches!(left.sql_type, SqlType::Jsonb) || matches!(right.sql_type, SqlType::Jsonb) {
         return Err(PgError::unsupported("|| over jsonb"));

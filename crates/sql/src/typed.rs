@@ -23,6 +23,17 @@ impl TypedExpr {
         TypedExpr { expr, sql_type, typmod: -1 }
     }
 
+    /// An `int2vector` or `oidvector` as the array that it is stored as; any other value as it is.
+    pub fn vector_as_array(self) -> TypedExpr {
+        match &self.sql_type {
+            SqlType::Int2vector | SqlType::Oidvector => {
+                let element = self.sql_type.element().unwrap_or(SqlType::Text);
+                TypedExpr { sql_type: SqlType::Array(Box::new(element)), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether this is a quoted literal, NULL or parameter that takes its type from the context.
     pub fn is_unknown(&self) -> bool {
         self.sql_type == SqlType::Unknown

@@ -26,8 +26,7 @@ fn defaults(snapshot: &Snapshot) -> Vec<Vec<Value>> {
         let ObjectKind::Table { details, .. } = &object.kind else { continue };
         for detail in details.iter().filter(|detail| !detail.generation.is_identity()) {
             if let Some(default) = &detail.default {
-                // Of a table's and a column's numbers: nobody looks a default up by its OID, but two have two.
-                let oid = object.oid.wrapping_mul(2048).wrapping_add(detail.number as u32);
+                let oid = default_oid(object, detail.number);
                 rows.push(vec![
                     Value::Oid(oid),
                     Value::Oid(object.oid),
@@ -38,6 +37,11 @@ fn defaults(snapshot: &Snapshot) -> Vec<Vec<Value>> {
         }
     }
     rows
+}
+
+/// The OID of a column's default, of the table's and the column's numbers: nobody looks one up by it, but two have two.
+pub(super) fn default_oid(table: &Object, number: i16) -> u32 {
+    table.oid.wrapping_mul(2048).wrapping_add(number as u32)
 }
 
 /// The relation in which an object has its row: `pg_class`, `pg_constraint` or `pg_namespace`.

@@ -26,15 +26,17 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
     },
 ];
 
-/// `relkind`. A source is a table to clients: of a foreign table they would want to know servers and options.
+/// `relkind`. A source is a foreign table: its rows come from outside.
 pub(crate) fn relation_kind(object: &Object) -> Option<&'static str> {
     match &object.kind {
-        ObjectKind::Table { .. } | ObjectKind::Source { .. } => Some("r"),
+        ObjectKind::Table { .. } => Some("r"),
+        ObjectKind::Source { .. } => Some("f"),
         ObjectKind::View { .. } => Some("v"),
         ObjectKind::MaterializedView { .. } => Some("m"),
         ObjectKind::Index { .. } => Some("i"),
-        // PostgreSQL's own views among its catalogs have OIDs from here on.
-        ObjectKind::SystemRelation { .. } => Some(if object.id.0 >= 12000 { "v" } else { "r" }),
+        ObjectKind::SystemRelation { .. } => {
+            Some(if super::relation(object.id).is_some_and(|relation| relation.kind == 'r') { "r" } else { "v" })
+        }
         ObjectKind::Sequence(_) => Some("S"),
         ObjectKind::Schema | ObjectKind::Connection { .. } | ObjectKind::Constraint(_) => None,
     }
@@ -53,6 +55,9 @@ fn classes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
         let checks = catalog.constraints(object.id).filter(|(_, kind)| matches!(kind, ConstraintKind::Check { .. }));
         let mut row = class(object, schema_oid(catalog, &object.schema), kind, column_count, has_index);
         row[18] = Value::Int(checks.count() as i64);
+        // PostgreSQL checks references by triggers on both tables; tools look for references only where there are triggers.
+        let refers = catalog.constraints(object.id).any(|(_, kind)| matches!(kind, ConstraintKind::ForeignKey(_)));
+        row[20] = Value::Bool(refers || catalog.references(object.id).next().is_some());
         rows.push(row);
     }
     rows
@@ -90,7 +95,7 @@ fn class(object: &Object, schema: u32, kind: &str, column_count: usize, has_inde
         Value::Bool(false),
         Value::Bool(false),
         Value::Bool(true),
-        text(if kind == "r" { "d" } else { "n" }),
+        text(if matches!(kind, "r" | "m") && object.oid >= crate::FIRST_USER_ID { "d" } else { "n" }),
         Value::Bool(false),
         Value::Oid(0),
         Value::Oid(0),

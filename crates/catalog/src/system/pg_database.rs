@@ -118,7 +118,7 @@ fn databases(snapshot: &Snapshot) -> Vec<Vec<Value>> {
 }
 
 /// Every role, and whoever asks if that is no role: someone who is trusted under any name.
-fn roles(snapshot: &Snapshot) -> Vec<Role> {
+pub(super) fn roles(snapshot: &Snapshot) -> Vec<Role> {
     let mut roles = Vec::clone(&snapshot.roles);
     if !snapshot.user.is_empty() && !roles.iter().any(|role| role.name == snapshot.user) {
         roles.push(Role { oid: OWNER_OID + 1, name: snapshot.user.clone(), ..Role::owner() });

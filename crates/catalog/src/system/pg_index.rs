@@ -1,6 +1,7 @@
 //! `pg_index`: every index, the primary keys' among them, and `pg_indexes`, the same for people.
 
 use super::pg_attribute::collation;
+use super::postgres::operator_class;
 use super::{Snapshot, SystemRelation, Value, text};
 use crate::definition::index_definition;
 use crate::{ObjectKind, Uniqueness};
@@ -51,7 +52,7 @@ fn indexes(snapshot: &Snapshot) -> Vec<Vec<Value>> {
             Value::Bool(false),
             Value::Ints(columns.iter().map(|column| relation.column_number(*column) as i64).collect()),
             Value::Oids(columns.iter().map(|column| collation(&schema.columns[*column].sql_type)).collect()),
-            Value::Oids(vec![0; columns.len()]),
+            Value::Oids(columns.iter().map(|column| operator_class(schema.columns[*column].sql_type.oid())).collect()),
             Value::Ints(vec![0; columns.len()]),
             Value::Null,
             Value::Null,

@@ -1,78 +1,45 @@
-//! The small relations: settings, access methods, collations, tablespaces.
+//! The small relations: settings, extensions, tablespaces.
 
-use super::{OWNER_OID, PG_CATALOG_OID, Snapshot, SystemRelation, Value, text};
+use super::{OWNER_OID, PG_CATALOG_OID, Snapshot, SystemRelation, Value, postgres, text};
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
-    SystemRelation {
-        oid: 2601,
-        schema: "pg_catalog",
-        name: "pg_am",
-        columns: "oid oid, amname name, amhandler oid, amtype text",
-        rows: |_| {
-            vec![
-                vec![Value::Oid(2), text("heap"), Value::Oid(3), text("t")],
-                vec![Value::Oid(403), text("btree"), Value::Oid(330), text("i")],
-            ]
-        },
-    },
-    SystemRelation {
-        oid: 3456,
-        schema: "pg_catalog",
-        name: "pg_collation",
-        columns: "oid oid, collname name, collnamespace oid, collowner oid, collprovider text, \
-                  collisdeterministic bool, collencoding int4, collcollate text, collctype text, colliculocale text, \
-                  collversion text",
-        rows: |_| {
-            [(100, "default", "d"), (950, "C", "c"), (951, "POSIX", "c")]
-                .into_iter()
-                .map(|(oid, name, provider)| {
-                    vec![
-                        Value::Oid(oid),
-                        text(name),
-                        Value::Oid(PG_CATALOG_OID),
-                        Value::Oid(OWNER_OID),
-                        text(provider),
-                        Value::Bool(true),
-                        Value::Int(-1),
-                        text("C"),
-                        text("C"),
-                        Value::Null,
-                        Value::Null,
-                    ]
-                })
-                .collect()
-        },
-    },
     SystemRelation {
         oid: 1213,
         schema: "pg_catalog",
         name: "pg_tablespace",
         columns: "oid oid, spcname name, spcowner oid, spcacl _text, spcoptions _text",
-        rows: |_| vec![vec![Value::Oid(1663), text("pg_default"), Value::Oid(OWNER_OID), Value::Null, Value::Null]],
+        rows: |_| {
+            let row = |(oid, name)| vec![Value::Oid(oid), text(name), Value::Oid(OWNER_OID), Value::Null, Value::Null];
+            [(1663, "pg_default"), (1664, "pg_global")].map(row).to_vec()
+        },
     },
     SystemRelation {
-        oid: 2612,
+        oid: 3079,
         schema: "pg_catalog",
-        name: "pg_language",
-        columns: "oid oid, lanname name, lanowner oid, lanispl bool, lanpltrusted bool, lanplcallfoid oid, \
-                  laninline oid, lanvalidator oid, lanacl _text",
+        name: "pg_extension",
+        columns: "oid oid, extname name, extowner oid, extnamespace oid, extrelocatable bool, extversion text",
         rows: |_| {
-            [(12, "internal"), (14, "sql")]
-                .into_iter()
-                .map(|(oid, name)| {
-                    vec![
-                        Value::Oid(oid),
-                        text(name),
-                        Value::Oid(OWNER_OID),
-                        Value::Bool(false),
-                        Value::Bool(true),
-                        Value::Oid(0),
-                        Value::Oid(0),
-                        Value::Oid(0),
-                        Value::Null,
-                    ]
-                })
-                .collect()
+            let (owner, schema) = (Value::Oid(OWNER_OID), Value::Oid(PG_CATALOG_OID));
+            vec![vec![Value::Oid(13559), text("plpgsql"), owner, schema, Value::Bool(false), text("1.0")]]
+        },
+    },
+    SystemRelation {
+        oid: 12084,
+        schema: "pg_catalog",
+        name: "pg_available_extensions",
+        columns: "name name, default_version text, installed_version text, comment text",
+        rows: |_| vec![vec![text("plpgsql"), text("1.0"), text("1.0"), text("PL/pgSQL procedural language")]],
+    },
+    SystemRelation {
+        oid: 12088,
+        schema: "pg_catalog",
+        name: "pg_available_extension_versions",
+        columns: "name name, version text, installed bool, superuser bool, trusted bool, relocatable bool, schema name, \
+                  comment text",
+        rows: |_| {
+            let flags = [true, true, true, false].map(Value::Bool);
+            let row = [text("plpgsql"), text("1.0")].into_iter().chain(flags);
+            vec![row.chain([text("pg_catalog"), text("PL/pgSQL procedural language")]).collect()]
         },
     },
     SystemRelation {
@@ -88,25 +55,52 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
 
 fn settings(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let row = |setting: &super::SettingRow| {
+        let said = |column: &str| postgres::setting(&setting.name, column).map_or(Value::Null, text);
+        let or = |column: &str, otherwise: &str| match said(column) {
+            Value::Null => text(otherwise),
+            said => said,
+        };
+        let unit = postgres::setting(&setting.name, "unit");
         vec![
             text(&setting.name),
-            text(&setting.value),
-            Value::Null,
-            text("Tidewater"),
+            text(in_units(&setting.value, unit)),
+            said("unit"),
+            or("category", "Customized Options"),
             text(&setting.description),
             Value::Null,
-            text("user"),
-            text("string"),
+            or("context", "user"),
+            or("vartype", "string"),
             text(if setting.value == setting.default { "default" } else { "session" }),
-            Value::Null,
-            Value::Null,
-            Value::Null,
-            text(&setting.default),
-            text(&setting.default),
+            said("min_val"),
+            said("max_val"),
+            said("enumvals"),
+            text(in_units(&setting.default, unit)),
+            text(in_units(&setting.default, unit)),
             Value::Null,
             Value::Null,
             Value::Bool(false),
         ]
     };
     snapshot.settings.iter().map(row).collect()
+}
+
+/// A size such as `4MB` as a number of the unit that the setting is in; anything else as it is.
+fn in_units(value: &str, unit: Option<&str>) -> String {
+    let bytes = |unit: &str| {
+        Some(match unit {
+            "B" => 1i64,
+            "kB" => 1 << 10,
+            "8kB" => 8 << 10,
+            "MB" => 1 << 20,
+            "GB" => 1 << 30,
+            "TB" => 1 << 40,
+            _ => return None,
+        })
+    };
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let number = value[..digits].parse::<i64>().ok();
+    match (number, bytes(value[digits..].trim()), unit.and_then(bytes)) {
+        (Some(number), Some(written), Some(base)) => (number * written / base).to_string(),
+        _ => value.to_string(),
+    }
 }

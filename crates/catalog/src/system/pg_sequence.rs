@@ -54,6 +54,12 @@ fn sequences(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     all(snapshot).map(row).collect()
 }
 
+/// Whether a column is generated from it: such a sequence is the column's own, and none of the schema's.
+fn is_identity(snapshot: &Snapshot, sequence: &Sequence) -> bool {
+    let owner = sequence.owned_by.and_then(|(table, number)| Some((snapshot.catalog.get(table)?, number)));
+    owner.is_some_and(|(table, number)| super::pg_depend::is_identity(table, number))
+}
+
 fn sequence_values(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let row = |(object, sequence): (&Object, &Sequence)| {
         let position = snapshot.sequences.as_ref().map(|access| access.position(object.oid, sequence));
@@ -93,5 +99,5 @@ fn schema_sequences(snapshot: &Snapshot) -> Vec<Vec<Value>> {
             text(if sequence.cycle { "YES" } else { "NO" }),
         ]
     };
-    all(snapshot).map(row).collect()
+    all(snapshot).filter(|(_, sequence)| !is_identity(snapshot, sequence)).map(row).collect()
 }

@@ -35,7 +35,9 @@ fn tables(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     for object in snapshot.catalog.objects() {
         let is_table = match &object.kind {
             ObjectKind::Table { .. } => true,
-            ObjectKind::SystemRelation { .. } => object.id.0 < 12000,
+            ObjectKind::SystemRelation { .. } => {
+                super::relation(object.id).is_some_and(|relation| relation.kind == 'r')
+            }
             _ => false,
         };
         if is_table {

@@ -7,7 +7,7 @@ use crate::definition::create_statement;
 
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
-        oid: 13401,
+        oid: 15001,
         schema: "tw_catalog",
         name: "tw_objects",
         columns: "id oid, schema_name text, name text, kind text, definition text",
@@ -26,7 +26,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         },
     },
     SystemRelation {
-        oid: 13402,
+        oid: 15002,
         schema: "tw_catalog",
         name: "tw_errors",
         columns: "object_id oid, object_name text, location text, input text, state text, message text, \
@@ -48,7 +48,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         },
     },
     SystemRelation {
-        oid: 13403,
+        oid: 15003,
         schema: "tw_catalog",
         name: "tw_frontiers",
         columns: "object_id oid, object_name text, frontier int8",
@@ -64,7 +64,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         },
     },
     SystemRelation {
-        oid: 13404,
+        oid: 15004,
         schema: "tw_catalog",
         name: "tw_arrangements",
         columns: "object_id oid, object_name text, operator text, row_count int8, size_bytes int8",
@@ -82,7 +82,7 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         },
     },
     SystemRelation {
-        oid: 13405,
+        oid: 15005,
         schema: "tw_catalog",
         name: "tw_sources",
         columns: "object_id oid, object_name text, part text, position int8, watermark text",

@@ -244,13 +244,29 @@ impl ColumnParser {
             SqlType::Int2 => Builder::Int2(PrimitiveBuilder::new()),
             SqlType::Int4 => Builder::Int4(PrimitiveBuilder::new()),
             SqlType::Int8 => Builder::Int8(PrimitiveBuilder::new()),
-            SqlType::Oid | SqlType::Regclass | SqlType::Regtype => Builder::Oid(PrimitiveBuilder::new()),
+            SqlType::Oid
+            | SqlType::Xid
+            | SqlType::Regclass
+            | SqlType::Regcollation
+            | SqlType::Regnamespace
+            | SqlType::Regoper
+            | SqlType::Regoperator
+            | SqlType::Regproc
+            | SqlType::Regprocedure
+            | SqlType::Regrole
+            | SqlType::Regtype => Builder::Oid(PrimitiveBuilder::new()),
             SqlType::Float4 => Builder::Float4(PrimitiveBuilder::new()),
             SqlType::Float8 => Builder::Float8(PrimitiveBuilder::new()),
             SqlType::Numeric => Builder::Numeric(LargeBinaryBuilder::new()),
-            SqlType::Text | SqlType::Name | SqlType::Bpchar | SqlType::Varchar | SqlType::Unknown => {
-                Builder::Text(StringBuilder::new())
-            }
+            SqlType::Text
+            | SqlType::Name
+            | SqlType::Bpchar
+            | SqlType::Varchar
+            | SqlType::Unknown
+            | SqlType::Char
+            | SqlType::Aclitem
+            | SqlType::PgNodeTree
+            | SqlType::Anyarray => Builder::Text(StringBuilder::new()),
             SqlType::Json | SqlType::Jsonb => Builder::Json(LargeStringBuilder::new()),
             SqlType::Date => Builder::Date(PrimitiveBuilder::new()),
             SqlType::Time => Builder::Time(PrimitiveBuilder::new()),
@@ -258,8 +274,8 @@ impl ColumnParser {
             SqlType::Timestamptz => Builder::Timestamp(PrimitiveBuilder::new().with_timezone("UTC")),
             SqlType::Interval => Builder::Interval(PrimitiveBuilder::new()),
             SqlType::Uuid => Builder::Uuid(FixedSizeBinaryBuilder::new(16)),
-            SqlType::Array(element) => Builder::Array(
-                Box::new(ColumnParser::new_in(element, typmod, options)),
+            SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => Builder::Array(
+                Box::new(ColumnParser::new_in(&sql_type.element().unwrap_or(SqlType::Text), typmod, options)),
                 vec![0],
                 BooleanBufferBuilder::new(0),
             ),
@@ -298,6 +314,7 @@ impl ColumnParser {
                     builder.append_value(fit_length(text, &self.sql_type, typmod)?)
                 }
                 (SqlType::Name, _) => builder.append_value(&text[..text.floor_char_boundary(63)]),
+                (SqlType::Char, _) => builder.append_value(text.get(..1).unwrap_or_default()),
                 _ => builder.append_value(text),
             },
             Builder::Json(builder) => {
@@ -328,7 +345,10 @@ impl ColumnParser {
                 builder.append_value(parse_uuid(text)?).map_err(|error| PgError::internal(error.to_string()))?;
             }
             Builder::Array(elements, ends, valid) => {
-                let texts = split_array(text)?;
+                let texts = match &self.sql_type {
+                    SqlType::Array(_) => split_array(text)?,
+                    _ => text.split_ascii_whitespace().map(|element| Some(element.to_string())).collect(),
+                };
                 let parsed: Vec<Option<&str>> = texts.iter().map(Option::as_deref).collect();
                 // All elements are read before any is kept, so that an error leaves the column as it was.
                 for element in &parsed {

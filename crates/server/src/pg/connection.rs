@@ -15,7 +15,7 @@ use arrow::array::ArrayRef;
 use engine::{CopyIn, Prepared, Response, Session, Statement, TransactionStatus};
 use futures::FutureExt;
 use repr::text::{FormatOptions, TimeZone};
-use repr::{PgError, SqlState};
+use repr::{PgError, RelationSchema, SqlState, SqlType};
 use tokio::time::Instant;
 
 use crate::pg::copy::CopyDecoder;
@@ -336,11 +336,14 @@ impl Connection {
         response.map_err(|error| self.stop_of(place(error, statement)))
     }
 
-    /// How values are printed for this session.
-    pub(crate) fn format_options(&self) -> FormatOptions {
+    /// How values of these columns are printed for this session.
+    pub(crate) fn format_options(&self, schema: &RelationSchema) -> FormatOptions {
         // SET has refused every name that is no zone.
         let timezone = self.session.setting("timezone").and_then(|name| TimeZone::parse(&name).ok());
-        FormatOptions { timezone: timezone.unwrap_or(TimeZone::UTC) }
+        let element = |sql_type: &SqlType| sql_type.element().unwrap_or_else(|| sql_type.clone());
+        let named = schema.columns.iter().any(|column| element(&column.sql_type).is_registered());
+        let names = named.then(|| self.session.names());
+        FormatOptions { timezone: timezone.unwrap_or(TimeZone::UTC), names }
     }
 
     /// Ends `grace` after the server was told to stop.

@@ -47,13 +47,30 @@ fn binary(sql_type: &SqlType, bytes: &[u8]) -> Result<ArrayRef, PgError> {
         SqlType::Int2 => Arc::new(Int16Array::from(vec![i16::from_be_bytes(exact(bytes)?)])),
         SqlType::Int4 => Arc::new(Int32Array::from(vec![i32::from_be_bytes(exact(bytes)?)])),
         SqlType::Int8 => Arc::new(Int64Array::from(vec![i64::from_be_bytes(exact(bytes)?)])),
-        SqlType::Oid | SqlType::Regclass | SqlType::Regtype => {
-            Arc::new(UInt32Array::from(vec![u32::from_be_bytes(exact(bytes)?)]))
-        }
+        SqlType::Oid
+        | SqlType::Xid
+        | SqlType::Regclass
+        | SqlType::Regcollation
+        | SqlType::Regnamespace
+        | SqlType::Regoper
+        | SqlType::Regoperator
+        | SqlType::Regproc
+        | SqlType::Regprocedure
+        | SqlType::Regrole
+        | SqlType::Regtype => Arc::new(UInt32Array::from(vec![u32::from_be_bytes(exact(bytes)?)])),
         SqlType::Float4 => Arc::new(Float32Array::from(vec![f32::from_be_bytes(exact(bytes)?)])),
         SqlType::Float8 => Arc::new(Float64Array::from(vec![f64::from_be_bytes(exact(bytes)?)])),
         // Text has one form; parsing it again applies bpchar's and name's own rules.
-        SqlType::Text | SqlType::Varchar | SqlType::Bpchar | SqlType::Name | SqlType::Unknown | SqlType::Json => {
+        SqlType::Text
+        | SqlType::Name
+        | SqlType::Bpchar
+        | SqlType::Varchar
+        | SqlType::Unknown
+        | SqlType::Char
+        | SqlType::Aclitem
+        | SqlType::PgNodeTree
+        | SqlType::Anyarray
+        | SqlType::Json => {
             return decode_value(sql_type, Format::Text, Some(bytes));
         }
         SqlType::Jsonb => match bytes.split_first() {
@@ -103,7 +120,9 @@ fn binary(sql_type: &SqlType, bytes: &[u8]) -> Result<ArrayRef, PgError> {
             let value = Numeric::parse(&numeric(bytes)?)?;
             Arc::new(LargeBinaryArray::from_vec(vec![value.encode().as_slice()]))
         }
-        SqlType::Array(element) => array(element, bytes)?,
+        SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => {
+            array(&sql_type.element().unwrap_or(SqlType::Text), bytes)?
+        }
     })
 }
 

@@ -12,6 +12,7 @@ use arrow::array::{
     StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use repr::numeric::Numeric;
 use repr::text::{FormatOptions, format_value_in};
@@ -156,7 +157,7 @@ impl<'a> Column<'a> {
             })?,
         };
         let writer = match (format, sql_type) {
-            (_, SqlType::Text | SqlType::Varchar | SqlType::Bpchar | SqlType::Name | SqlType::Unknown) => Writer::Utf8,
+            (_, plain) if plain.arrow() == DataType::Utf8 => Writer::Utf8,
             (_, SqlType::Json) | (Format::Text, SqlType::Jsonb) => Writer::LargeUtf8,
             (Format::Binary, _) => Writer::Binary,
             (Format::Text, SqlType::Bool) => Writer::Bool,
@@ -218,12 +219,30 @@ fn binary(array: &dyn Array, row: usize, sql_type: &SqlType, scratch: &mut Strin
         SqlType::Int2 => out.extend_from_slice(&typed::<Int16Array>(array).value(row).to_be_bytes()),
         SqlType::Int4 => out.extend_from_slice(&typed::<Int32Array>(array).value(row).to_be_bytes()),
         SqlType::Int8 => out.extend_from_slice(&typed::<Int64Array>(array).value(row).to_be_bytes()),
-        SqlType::Oid | SqlType::Regclass | SqlType::Regtype => {
+        SqlType::Oid
+        | SqlType::Xid
+        | SqlType::Regclass
+        | SqlType::Regcollation
+        | SqlType::Regnamespace
+        | SqlType::Regoper
+        | SqlType::Regoperator
+        | SqlType::Regproc
+        | SqlType::Regprocedure
+        | SqlType::Regrole
+        | SqlType::Regtype => {
             out.extend_from_slice(&typed::<UInt32Array>(array).value(row).to_be_bytes());
         }
         SqlType::Float4 => out.extend_from_slice(&typed::<Float32Array>(array).value(row).to_be_bytes()),
         SqlType::Float8 => out.extend_from_slice(&typed::<Float64Array>(array).value(row).to_be_bytes()),
-        SqlType::Text | SqlType::Varchar | SqlType::Bpchar | SqlType::Name | SqlType::Unknown => {
+        SqlType::Text
+        | SqlType::Name
+        | SqlType::Bpchar
+        | SqlType::Varchar
+        | SqlType::Unknown
+        | SqlType::Char
+        | SqlType::Aclitem
+        | SqlType::PgNodeTree
+        | SqlType::Anyarray => {
             out.extend_from_slice(typed::<StringArray>(array).value(row).as_bytes());
         }
         SqlType::Json => out.extend_from_slice(typed::<LargeStringArray>(array).value(row).as_bytes()),
@@ -252,14 +271,17 @@ fn binary(array: &dyn Array, row: usize, sql_type: &SqlType, scratch: &mut Strin
             let _ = write!(scratch, "{value}");
             numeric(scratch, out);
         }
-        SqlType::Array(element) => {
+        SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => {
+            let element = &sql_type.element().unwrap_or(SqlType::Text);
+            // The vectors of PostgreSQL's catalogs count from 0.
+            let first = i32::from(matches!(sql_type, SqlType::Array(_)));
             let elements = typed::<ListArray>(array).value(row);
             out.extend_from_slice(&i32::from(!elements.is_empty()).to_be_bytes());
             out.extend_from_slice(&i32::from(elements.null_count() > 0).to_be_bytes());
             out.extend_from_slice(&element.oid().to_be_bytes());
             if !elements.is_empty() {
                 out.extend_from_slice(&(elements.len() as i32).to_be_bytes());
-                out.extend_from_slice(&1i32.to_be_bytes()); // The lower bound.
+                out.extend_from_slice(&first.to_be_bytes()); // The lower bound.
             }
             for index in 0..elements.len() {
                 match elements.is_null(index) {

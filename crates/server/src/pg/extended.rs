@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, UInt32Array};
 use engine::{Prepared, Response, Statement, TransactionStatus};
 use repr::{PgError, SqlState, SqlType};
 
@@ -138,9 +138,17 @@ impl Connection {
         }
         let values = bind.parameters.iter().zip(parameter_types).enumerate();
         let parameters = values.map(|(index, (value, sql_type))| {
-            decode_value(sql_type, Format::of_column(&bind.parameter_formats, index), value.as_deref())
+            let format = Format::of_column(&bind.parameter_formats, index);
+            match (value, format) {
+                // A name: only the catalog knows what has it.
+                (Some(text), Format::Text) if sql_type.is_registered() => {
+                    let oid = self.session.oid_of(sql_type, message::utf8(text)?)?;
+                    Ok(Arc::new(UInt32Array::from(vec![oid])) as ArrayRef)
+                }
+                _ => decode_value(sql_type, format, value.as_deref()),
+            }
         });
-        let parameters = parameters.collect::<Result<_, _>>()?;
+        let parameters = parameters.collect::<Result<_, PgError>>()?;
         let portal = Portal { statement, parameters, formats: bind.result_formats, state: PortalState::New };
         self.portals.insert(bind.portal, portal);
         message::empty(&mut self.output.buffer, message::BIND_COMPLETE);
@@ -224,11 +232,13 @@ impl Connection {
         self.notices();
         let tag = match response {
             Response::Rows { schema, rows, tag } => {
-                let cursor = RowCursor::new(schema, rows, formats, tag, self.format_options());
+                let printing = self.format_options(&schema);
+                let cursor = RowCursor::new(schema, rows, formats, tag, printing);
                 return self.continue_portal(cursor, max_rows).await;
             }
             Response::CopyOut { schema, rows, options } => {
-                let cursor = RowCursor::copy(schema, rows, options, self.format_options());
+                let printing = self.format_options(&schema);
+                let cursor = RowCursor::copy(schema, rows, options, printing);
                 return self.continue_portal(cursor, 0).await;
             }
             Response::CopyIn(copy) => self.copy_in(copy).await?,

@@ -53,12 +53,14 @@ impl Connection {
         self.notices();
         let tag = match response {
             Response::Rows { schema, rows, tag } => {
-                let mut cursor = RowCursor::new(schema, rows, Vec::new(), tag, self.format_options());
+                let printing = self.format_options(&schema);
+                let mut cursor = RowCursor::new(schema, rows, Vec::new(), tag, printing);
                 message::row_description(&mut self.output.buffer, cursor.schema(), &[]);
                 self.send_all(&mut cursor).await?
             }
             Response::CopyOut { schema, rows, options } => {
-                let mut cursor = RowCursor::copy(schema, rows, options, self.format_options());
+                let printing = self.format_options(&schema);
+                let mut cursor = RowCursor::copy(schema, rows, options, printing);
                 self.send_all(&mut cursor).await?
             }
             Response::CopyIn(copy) => self.copy_in(copy).await?,

@@ -19,8 +19,13 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one; `None` where PostgreSQL 15 is not installed.
+    /// Starts one in the C locale whose superuser is `test`; `None` where PostgreSQL 15 is not installed.
     pub(crate) fn start() -> Option<Postgres> {
+        Postgres::start_as("test", "C")
+    }
+
+    /// The same with a superuser and a locale of choice.
+    pub(crate) fn start_as(superuser: &str, locale: &str) -> Option<Postgres> {
         if !Path::new(BIN).join("postgres").exists() {
             return None;
         }
@@ -39,7 +44,7 @@ impl Postgres {
             command
         };
         let made = command("initdb")
-            .args(["-D", "data", "-U", "test", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"])
+            .args(["-D", "data", "-U", superuser, "-A", "trust", "-E", "UTF8", "--locale", locale, "--no-sync"])
             .status()
             .expect("initdb runs");
         assert!(made.success(), "initdb failed");

@@ -13,13 +13,15 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion::common::{Column, JoinType, NullEquality, ScalarValue};
+use datafusion::datasource::cte_worktable::CteWorkTable;
+use datafusion::datasource::provider_as_source;
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, Join, LogicalPlan, Operator, Sort, SortExpr, Unnest, Window,
-    WindowFrame, WindowFunctionDefinition, lit,
+    Aggregate, BinaryExpr, Distinct, DistinctOn, Expr, Join, LogicalPlan, LogicalPlanBuilder, Operator, RecursiveQuery,
+    Sort, SortExpr, TableScan, Unnest, Window, WindowFrame, WindowFunctionDefinition, lit,
 };
 use repr::PgError;
 
@@ -125,6 +127,34 @@ fn key(predicate: &Expr, outer: &OuterColumns) -> Option<(Expr, Expr)> {
     } else {
         None
     }
+}
+
+/// The working table of a recursion that is computed for a whole domain.
+struct WorkTable<'w> {
+    name: &'w str,
+    /// The domain's columns, as the recursion's own rows call them.
+    columns: &'w [Column],
+    domain: &'w Domain<'w>,
+}
+
+impl WorkTable<'_> {
+    /// The scan with the domain's columns behind its own, and those.
+    fn scan(&self, old: &TableScan) -> Result<(LogicalPlan, Vec<Expr>), PgError> {
+        let own = old.projected_schema.fields().iter().map(|field| (**field).clone());
+        let added = self.columns.iter().zip(self.domain.outer);
+        let added = added.map(|(column, (_, data_type))| Field::new(&column.name, data_type.clone(), true));
+        let fields: Fields = own.chain(added).collect();
+        let table = CteWorkTable::new(self.name, Arc::new(Schema::new(fields)));
+        let scan = LogicalPlanBuilder::scan(self.name, provider_as_source(Arc::new(table)), None);
+        let plan = scan.and_then(LogicalPlanBuilder::build).map_err(internal)?;
+        let carried = self.columns.iter().map(|column| Expr::Column(Column::new(Some(self.name), &column.name)));
+        Ok((plan, carried.collect()))
+    }
+}
+
+fn holds_scan(plan: &LogicalPlan, name: &str) -> bool {
+    matches!(plan, LogicalPlan::TableScan(node) if node.table_name.table() == name)
+        || plan.inputs().into_iter().any(|input| holds_scan(input, name))
 }
 
 impl Domain<'_> {
@@ -486,6 +516,7 @@ impl Binder<'_> {
                 Ok((super::set::union(inputs)?, domain_columns))
             }
             LogicalPlan::Join(node) => self.push_join(node, domain),
+            LogicalPlan::RecursiveQuery(node) => self.push_recursion(node, domain),
             LogicalPlan::Unnest(node) => {
                 let (input, domain_columns) = self.push_exactly(Arc::unwrap_or_clone(node.input), domain)?;
                 let plan = Unnest::try_new(Arc::new(input), node.exec_columns, node.options).map_err(internal)?;
@@ -584,6 +615,72 @@ impl Binder<'_> {
             .map(|(left, right)| self.named(case(vec![(left.clone().is_not_null(), left)], right)))
             .unzip();
         Ok((super::build::extend(plan, exprs)?, names.into_iter().map(Expr::Column).collect()))
+    }
+
+    /// A recursion for every row of the domain at once: its rows, and so its working table, have the domain's columns too.
+    fn push_recursion(&self, node: RecursiveQuery, domain: &Domain) -> Result<(LogicalPlan, Vec<Expr>), PgError> {
+        let start = Arc::unwrap_or_clone(node.static_term);
+        let mut exprs = columns(&start);
+        let (start, domain_columns) = self.push(start, domain)?;
+        let (named, names): (Vec<Expr>, Vec<Column>) =
+            domain_columns.into_iter().map(|column| self.named(column)).unzip();
+        exprs.extend(named);
+        let start = project(start, exprs)?;
+        let step = Arc::unwrap_or_clone(node.recursive_term);
+        let mut exprs = columns(&step);
+        let work = WorkTable { name: &node.name, columns: &names, domain };
+        let (step, carried) =
+            self.carry(step, &work)?.ok_or_else(|| PgError::internal("a recursion without a step"))?;
+        exprs.extend(carried.into_iter().map(|column| self.named(column).0));
+        let step = project(step, exprs)?;
+        if plan_mentions(&step, domain.outer) {
+            return Err(PgError::unsupported("a recursive query whose step reads columns of the query around it"));
+        }
+        let query = RecursiveQuery::try_new(node.name, Arc::new(start), Arc::new(step), node.is_distinct);
+        let plan = LogicalPlan::RecursiveQuery(query.map_err(internal)?);
+        Ok((plan, names.into_iter().map(Expr::Column).collect()))
+    }
+
+    /// The step of a recursion with the domain's columns of its working table; None where that is not below.
+    fn carry(&self, plan: LogicalPlan, work: &WorkTable) -> Result<Option<(LogicalPlan, Vec<Expr>)>, PgError> {
+        match plan {
+            LogicalPlan::TableScan(node) if node.table_name.table() == work.name => work.scan(&node).map(Some),
+            LogicalPlan::Filter(node) => {
+                let Some((input, carried)) = self.carry(Arc::unwrap_or_clone(node.input), work)? else {
+                    return Ok(None);
+                };
+                Ok(Some((filter(input, work.domain.bound(node.predicate, &carried)?)?, carried)))
+            }
+            LogicalPlan::Projection(node) => {
+                let Some((input, carried)) = self.carry(Arc::unwrap_or_clone(node.input), work)? else {
+                    return Ok(None);
+                };
+                let mut exprs = work.domain.all_bound(node.expr, &carried)?;
+                exprs.extend(carried.iter().cloned());
+                Ok(Some((project(input, exprs)?, carried)))
+            }
+            LogicalPlan::Join(node) if node.join_type == JoinType::Inner => {
+                let (left, right) = (Arc::unwrap_or_clone(node.left), Arc::unwrap_or_clone(node.right));
+                let (left, right, carried) = match self.carry(left.clone(), work)? {
+                    Some((left, carried)) => (left, right, carried),
+                    None => match self.carry(right, work)? {
+                        Some((right, carried)) => (left, right, carried),
+                        None => return Ok(None),
+                    },
+                };
+                let conditions = node.filter.map(conjuncts).unwrap_or_default();
+                let conditions = work.domain.all_bound(conditions, &carried)?;
+                let (on, null_on) = match node.null_equality {
+                    NullEquality::NullEqualsNothing => (node.on, Vec::new()),
+                    NullEquality::NullEqualsNull => (Vec::new(), node.on),
+                };
+                Ok(Some((join(left, right, JoinType::Inner, on, null_on, conditions)?, carried)))
+            }
+            other => match holds_scan(&other, work.name) {
+                true => Err(PgError::unsupported("a correlated recursive query of this form")),
+                false => Ok(None),
+            },
+        }
     }
 
     /// LIMIT for each combination of `keys` by itself.

@@ -493,10 +493,27 @@ impl Binder<'_> {
             _ => self.bind_at(&ast::Expr::CompoundIdentifier(names), at)?,
         };
         for access in chain {
+            if let (ast::AccessExpr::Dot(ast::Expr::Identifier(field)), SqlType::Array(element)) =
+                (access, &value.sql_type)
+                && **element == SqlType::Int4
+                && matches!(fold(field).as_str(), "x" | "n")
+            {
+                // The records of `_pg_expandarray` are arrays of their two fields.
+                let index = if fold(field) == "x" { 1i64 } else { 2 };
+                let found = array_element_udf().call(vec![value.expr, lit(index)]);
+                value = TypedExpr::new(found, SqlType::Int4);
+                continue;
+            }
             let ast::AccessExpr::Subscript(ast::Subscript::Index { index }) = access else {
                 return Err(PgError::unsupported("a slice or a field of a value"));
             };
-            let index = self.bind_at(index, at)?;
+            let mut index = self.bind_at(index, at)?;
+            let array = value.clone().vector_as_array();
+            if array.sql_type != value.sql_type {
+                // PostgreSQL's vectors count from 0.
+                index = resolve_operator("+", Some(index), literal::number("1")?)?;
+                value = array;
+            }
             value = match value.sql_type.clone() {
                 SqlType::Array(element) => {
                     let index = cast(index, &SqlType::Int8, -1, CastContext::Implicit)?.expr;
@@ -727,13 +744,25 @@ pub(crate) fn column_name(expr: &ast::Expr) -> String {
     known_name(expr).unwrap_or_else(|| "?column?".to_string())
 }
 
+/// Whether an expression's name outlives a cast: that of a column or function, not that of a constant or of another cast.
+fn is_named_by_itself(expr: &ast::Expr) -> bool {
+    match expr {
+        ast::Expr::Nested(inner) | ast::Expr::Collate { expr: inner, .. } | ast::Expr::Cast { expr: inner, .. } => {
+            is_named_by_itself(inner)
+        }
+        ast::Expr::Value(_) | ast::Expr::TypedString(_) | ast::Expr::Interval(_) => false,
+        ast::Expr::Case { else_result, .. } => else_result.as_ref().is_some_and(|expr| is_named_by_itself(expr)),
+        expr => known_name(expr).is_some(),
+    }
+}
+
 fn known_name(expr: &ast::Expr) -> Option<String> {
     Some(match expr {
         ast::Expr::Identifier(ident) => fold(ident),
         ast::Expr::CompoundIdentifier(parts) => fold(parts.last()?),
         ast::Expr::Nested(inner) | ast::Expr::Collate { expr: inner, .. } => return known_name(inner),
         ast::Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => "bool".to_string(),
-        ast::Expr::Cast { expr, data_type, .. } => match known_name(expr) {
+        ast::Expr::Cast { expr, data_type, .. } => match known_name(expr).filter(|_| is_named_by_itself(expr)) {
             Some(name) => name,
             None => type_from_ast(data_type).ok()?.0.name().trim_start_matches('_').to_string(),
         },

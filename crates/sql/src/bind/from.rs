@@ -386,12 +386,12 @@ impl Binder<'_> {
         let (mut plan, mut scope) = self.bind_object(schema.as_deref(), &relation, name, parts[0].span)?;
         if let Some(alias) = alias {
             let columns = std::mem::take(&mut scope.relations[0].columns);
-            let key = scope.relations[0].key.take();
+            let (key, oid) = (scope.relations[0].key.take(), scope.relations[0].oid);
             let mut output = Output { plan, columns: columns.into_iter().map(output_column).collect() };
             self.rename_columns(&mut output, alias)?;
             plan = output.plan;
             let columns = output.columns.into_iter().map(scope_column).collect();
-            scope = Scope::of_relation(&fold(&alias.name), None, columns, key);
+            scope = Scope::of_relation(&fold(&alias.name), None, columns, key).with_oid(oid);
         }
         Ok((plan, scope))
     }
@@ -487,6 +487,7 @@ impl Binder<'_> {
         let mut key = columns.primary_key.clone();
         let columns_of_scope = as_named(object, named, columns_of_scope, &mut key)?;
         let scope = Scope::of_relation(relation, Some(object.schema.clone()), columns_of_scope, key);
+        let scope = scope.with_oid(Some(object.oid));
         Ok((LogicalPlan::SubqueryAlias(plan), scope))
     }
 

@@ -58,7 +58,9 @@ impl Binder<'_> {
     /// A call written `name(..)`, of whatever kind.
     pub(crate) fn bind_function(&self, function: &ast::Function, at: At) -> Result<TypedExpr, PgError> {
         let full = name_text(&function.name);
-        let name = full.strip_prefix("pg_catalog.").unwrap_or(&full).to_string();
+        let name = full.strip_prefix("pg_catalog.").unwrap_or(&full);
+        // What pgjdbc calls of the information schema's own functions.
+        let name = if name == "information_schema._pg_expandarray" { "_pg_expandarray" } else { name }.to_string();
         let span = super::expr::span_of(&ast::Expr::Function(function.clone()));
         self.bind_call(&name, function, at).map_err(|error| match error.state {
             SqlState::UNDEFINED_FUNCTION
@@ -380,7 +382,8 @@ pub(crate) fn constant(expr: &Expr) -> Result<Option<ScalarValue>, PgError> {
     if let Expr::Literal(value, _) = expr {
         return Ok(Some(value.clone()));
     }
-    if !is_constant(expr) {
+    // What asks the catalog or the session is known when the statement runs.
+    if !is_constant(expr) || crate::functions::catalog::calls(expr).map_err(internal)? {
         return Ok(None);
     }
     let schema = DFSchema::empty();

@@ -5,9 +5,9 @@
 
 use std::cell::{Cell, OnceCell};
 
-use datafusion::common::Column;
-use datafusion::logical_expr::Expr;
-use repr::{PgError, SqlState};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::{Expr, lit};
+use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast::{self, Ident};
 use sqlparser::tokenizer::Span;
 
@@ -34,6 +34,10 @@ pub(crate) struct ScopeRelation {
     pub(crate) columns: Vec<ScopeColumn>,
     /// Indexes of the primary key's columns.
     pub(crate) key: Option<Vec<usize>>,
+    /// What `tableoid` is in its rows; None where it has none.
+    pub(crate) oid: Option<u32>,
+    /// Whether an outer join may have put NULLs in the place of its rows.
+    pub(crate) padded: bool,
 }
 
 /// What an unqualified name and `*` see.
@@ -88,7 +92,14 @@ impl Scope {
     ) -> Scope {
         let visible =
             columns.iter().map(|column| VisibleColumn { column: column.clone(), relation: Some(0) }).collect();
-        Scope { relations: vec![ScopeRelation { name: name.to_string(), schema, columns, key }], visible }
+        let relation = ScopeRelation { name: name.to_string(), schema, columns, key, oid: None, padded: false };
+        Scope { relations: vec![relation], visible }
+    }
+
+    /// The same, of a relation with rows of its own: its `tableoid` is `oid`.
+    pub(crate) fn with_oid(mut self, oid: Option<u32>) -> Scope {
+        self.relations.iter_mut().for_each(|relation| relation.oid = oid);
+        self
     }
 
     /// Both sides' relations, and their visible columns left first. Errors: `42712` where two relations share a name.
@@ -119,6 +130,7 @@ impl Scope {
     pub(crate) fn make_nullable(&mut self) {
         for relation in &mut self.relations {
             relation.columns.iter_mut().for_each(|column| column.nullable = true);
+            relation.padded = true;
         }
         self.visible.iter_mut().for_each(|visible| visible.column.nullable = true);
     }
@@ -217,7 +229,16 @@ impl Binder<'_> {
         let name = fold(ident);
         for (depth, scope) in env.scopes().enumerate() {
             let mut matches = scope.visible.iter().filter(|visible| visible.column.name == name);
-            let Some(found) = matches.next() else { continue };
+            let Some(found) = matches.next() else {
+                let mut systems = scope.relations.iter().filter(|relation| relation.oid.is_some());
+                match (systems.next(), systems.next()) {
+                    (Some(relation), None) => match self.system_column(&name, relation, depth, ident.span) {
+                        Some(typed) => return Ok(Some(typed)),
+                        None => continue,
+                    },
+                    _ => continue,
+                }
+            };
             if matches.next().is_some() {
                 let error =
                     PgError::new(SqlState::AMBIGUOUS_COLUMN, format!("column reference \"{name}\" is ambiguous"));
@@ -281,11 +302,32 @@ impl Binder<'_> {
                 Err(self.at(PgError::new(SqlState::AMBIGUOUS_COLUMN, message), span))
             }
             (None, _) => {
+                if let Some(typed) = self.system_column(&name, relation, depth, span) {
+                    return Ok(typed);
+                }
                 let message = format!("column {}.{name} does not exist", relation.name);
                 let error = PgError::new(SqlState::UNDEFINED_COLUMN, message);
                 Err(self.at(with_suggestion(error, &name, &[relation]), span))
             }
         }
+    }
+
+    /// A column that every row has without its being listed: `tableoid`, and `xmin` where rows have no history.
+    fn system_column(&self, name: &str, relation: &ScopeRelation, depth: usize, span: Span) -> Option<TypedExpr> {
+        let oid = relation.oid?;
+        let (value, sql_type) = match name {
+            "tableoid" => (oid, SqlType::Oid),
+            // What PostgreSQL's rows have from birth.
+            "xmin" if oid < catalog::FIRST_USER_ID => (1, SqlType::Xid),
+            _ => return None,
+        };
+        let mut expr = lit(value);
+        if relation.padded {
+            let there = relation.columns.iter().map(|column| self.reference(column, depth, span).expr.is_not_null());
+            let there = there.reduce(Expr::or)?;
+            expr = super::build::case(vec![(there, expr)], lit(ScalarValue::UInt32(None)));
+        }
+        Some(TypedExpr::new(expr, sql_type))
     }
 
     /// The relation that `t` or `s.t` means, and how many scopes out it is. Errors: `42P01`.

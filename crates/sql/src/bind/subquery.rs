@@ -221,7 +221,7 @@ impl Binder<'_> {
             return Ok(result.unwrap_or_else(|| crate::literal::boolean(all)));
         }
         let left = self.bind_at(left, at)?;
-        let right = self.bind_at(array, at)?;
+        let right = self.bind_at(array, at)?.vector_as_array();
         let right = match (&right.sql_type, &left.sql_type) {
             (SqlType::Unknown, SqlType::Unknown) => {
                 cast(right, &SqlType::Array(Box::new(SqlType::Text)), -1, CastContext::Implicit)?

@@ -65,7 +65,9 @@ impl Binder<'_> {
         env: &Env,
     ) -> Result<Item, PgError> {
         let text = name_text(name);
-        let function = text.strip_prefix("pg_catalog.").unwrap_or(&text).to_string();
+        let function = text.strip_prefix("pg_catalog.").unwrap_or(&text);
+        let function =
+            if function == "information_schema._pg_expandarray" { "_pg_expandarray" } else { function }.to_string();
         let args = positional(args, &function)?;
         match function.as_str() {
             "tumble" => self.bind_window(&args, alias, env, Windows::Tumble),

@@ -704,7 +704,7 @@ fn typed_arguments(name: &str, arguments: Vec<TypedExpr>) -> Result<(Vec<TypedEx
                 Int2 | Int4 | Int8 | Float4 | Float8 | Numeric | Text | Bpchar | Date | Time | Timestamp
                 | Timestamptz | Interval | Oid => argument_type,
                 Varchar | Name | Unknown => Text,
-                Regclass | Regtype => Oid,
+                registered if registered.is_registered() => Oid,
                 _ => return Err(refused),
             };
             Ok((vec![implicit(argument, &wanted)?], wanted))

@@ -24,6 +24,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use repr::numeric::Numeric;
 use repr::{ObjectId, PgError, SqlState, SqlType};
 
 use crate::cast::{CastContext, cast};
@@ -84,6 +85,9 @@ macro_rules! functions {
     };
 }
 
+pub(crate) mod sets;
+mod tools;
+
 const STRICT: bool = true;
 const LAX: bool = false;
 
@@ -124,7 +128,15 @@ static FUNCTIONS: &[Function] = functions! {
         let there = |schema: &&str| snapshot.catalog.has_schema(schema);
         let (path, implied) = (&snapshot.search_path, arguments[0] == Value::Bool(true));
         let schemas: Vec<String> = match implied {
-            true => path.searched().filter(there).filter(|schema| *schema != "tw_catalog").map(str::to_string).collect(),
+            true => {
+                // A session's own schema is there with its first temporary object.
+                let used = |schema: &&str| {
+                    path.temporary.as_deref() != Some(*schema)
+                        || snapshot.catalog.objects().any(|object| object.schema == *schema)
+                };
+                let searched = path.searched().filter(there).filter(used);
+                searched.filter(|schema| *schema != "tw_catalog").map(str::to_string).collect()
+            }
             false => path.schemas.iter().map(String::as_str).filter(there).map(str::to_string).collect(),
         };
         Ok(Value::Texts(schemas.into_iter().map(Some).collect()))
@@ -142,11 +154,6 @@ static FUNCTIONS: &[Function] = functions! {
     };
     "current_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
     "current_user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
-    "format_type"("oid", "int4") -> "text" LAX = |_, arguments| match (&arguments[0], &arguments[1]) {
-        (Value::Null, _) => Ok(Value::Null),
-        (oid, Value::Int(typmod)) => text(type_name(oid.oid().0, *typmod as i32)),
-        (oid, _) => text(type_name(oid.oid().0, -1)),
-    };
     "has_any_column_privilege"("text", "text") -> "bool" STRICT = allowed;
     "has_column_privilege"("text", "text", "text") -> "bool" STRICT = allowed;
     "has_database_privilege"("text", "text") -> "bool" STRICT = allowed;
@@ -200,14 +207,14 @@ static FUNCTIONS: &[Function] = functions! {
         defined(snapshot, arguments[0].oid(), constraint_definition)
     };
     "pg_get_constraintdef"("oid", "bool") -> "text" STRICT = |snapshot, arguments| {
-        defined(snapshot, arguments[0].oid(), constraint_definition)
+        let definition = defined(snapshot, arguments[0].oid(), constraint_definition)?;
+        Ok(match (&definition, &arguments[1]) {
+            (Value::Text(text), Value::Bool(true)) => Value::Text(without_parens(text)),
+            _ => definition,
+        })
     };
     "pg_get_expr"("text", "oid") -> "text" STRICT = |_, arguments| Ok(arguments[0].clone());
     "pg_get_expr"("text", "oid", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[0].clone());
-    "pg_get_function_arguments"("oid") -> "text" STRICT = |_, _| text("");
-    "pg_get_function_identity_arguments"("oid") -> "text" STRICT = |_, _| text("");
-    "pg_get_function_result"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
-    "pg_get_functiondef"("oid") -> "text" STRICT = |_, _| Ok(Value::Null);
     "pg_get_indexdef"("oid") -> "text" STRICT = |snapshot, arguments| {
         defined(snapshot, arguments[0].oid(), index_definition)
     };
@@ -281,11 +288,10 @@ static FUNCTIONS: &[Function] = functions! {
     "pg_terminate_backend"("int4") -> "bool" STRICT = |snapshot, arguments| signal(snapshot, &arguments[0], true);
     "pg_total_relation_size"("oid") -> "int8" STRICT = |_, _| Ok(Value::Int(0));
     "pg_ts_config_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
-    "pg_type_is_visible"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(true));
-    "regclassin"("text") -> "regclass" STRICT = |snapshot, arguments| regclass(snapshot, arguments[0].text());
-    "regclassout"("regclass") -> "text" STRICT = |snapshot, arguments| text(class_name(snapshot, arguments[0].oid()));
-    "regtypein"("text") -> "regtype" STRICT = |_, arguments| regtype(arguments[0].text());
-    "regtypeout"("regtype") -> "text" STRICT = |_, arguments| text(type_name(arguments[0].oid().0, -1));
+    "pg_type_is_visible"("oid") -> "bool" STRICT = |_, arguments| {
+        let name = catalog::system::registered::type_name(arguments[0].oid().0, -1);
+        Ok(if name == "???" { Value::Null } else { Value::Bool(!name.starts_with("information_schema.")) })
+    };
     "row_security_active"("oid") -> "bool" STRICT = |_, _| Ok(Value::Bool(false));
     "session_user"() -> "name" LAX = |snapshot, _| text(&snapshot.session_user);
     "set_config"("text", "text", "bool") -> "text" STRICT = |_, arguments| Ok(arguments[1].clone());
@@ -293,14 +299,7 @@ static FUNCTIONS: &[Function] = functions! {
     "setval"("regclass", "int8", "bool") -> "int8" STRICT = |snapshot, arguments| {
         set_value(snapshot, arguments, arguments[2] == Value::Bool(true))
     };
-    "shobj_description"("oid", "name") -> "text" STRICT = |_, _| Ok(Value::Null);
     "statement_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.statement_us));
-    "to_regclass"("text") -> "regclass" STRICT = |snapshot, arguments| {
-        Ok(regclass(snapshot, arguments[0].text()).unwrap_or(Value::Null))
-    };
-    "to_regtype"("text") -> "regtype" STRICT = |_, arguments| {
-        Ok(regtype(arguments[0].text()).unwrap_or(Value::Null))
-    };
     "transaction_timestamp"() -> "timestamptz" LAX = |snapshot, _| Ok(Value::Int(snapshot.transaction_us));
     "txid_current"() -> "int8" LAX = |_, _| Ok(Value::Int(1));
     "user"() -> "name" LAX = |snapshot, _| text(&snapshot.user);
@@ -309,21 +308,52 @@ static FUNCTIONS: &[Function] = functions! {
     ));
 };
 
+/// Every overload of both lists.
+fn overloads() -> impl Iterator<Item = &'static Function> {
+    FUNCTIONS.iter().chain(tools::FUNCTIONS)
+}
+
+/// A CHECK without the parentheses that its expression does not need, as it is printed for people.
+fn without_parens(definition: &str) -> String {
+    let inner = definition.strip_prefix("CHECK ((").and_then(|rest| rest.strip_suffix("))"));
+    match inner {
+        Some(inner) if is_balanced(inner) => format!("CHECK ({inner})"),
+        _ => definition.to_string(),
+    }
+}
+
+/// Whether every parenthesis is closed, and none that was not opened.
+fn is_balanced(text: &str) -> bool {
+    let mut depth = 0;
+    for c in text.chars() {
+        depth += match c {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        if depth < 0 {
+            return false;
+        }
+    }
+    depth == 0
+}
+
 /// Whether a function of this name is here.
 pub fn is_function(name: &str) -> bool {
-    FUNCTIONS.iter().any(|function| function.name == name)
+    overloads().any(|function| function.name == name)
 }
 
 /// The names of all that are here, each once.
 pub fn names() -> Vec<&'static str> {
-    let mut names: Vec<&'static str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    let mut names: Vec<&'static str> = overloads().map(|function| function.name).collect();
+    names.sort_unstable();
     names.dedup();
     names
 }
 
 /// As [`super::signatures`].
 pub(super) fn signatures() -> impl Iterator<Item = String> {
-    FUNCTIONS.iter().map(|function| {
+    overloads().map(|function| {
         let arguments: Vec<String> = function.arguments.iter().map(|name| type_named(name).sql_name()).collect();
         format!("{}({}) {}", function.name, arguments.join(", "), type_named(function.result).sql_name())
     })
@@ -331,9 +361,8 @@ pub(super) fn signatures() -> impl Iterator<Item = String> {
 
 /// A call, its arguments cast to the first overload that takes them. Errors: `42883`.
 pub fn resolve(name: &str, arguments: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
-    let overloads =
-        FUNCTIONS.iter().filter(|function| function.name == name && function.arguments.len() == arguments.len());
-    for function in overloads {
+    let fitting = overloads().filter(|function| function.name == name && function.arguments.len() == arguments.len());
+    for function in fitting {
         let cast_all = arguments.iter().zip(function.arguments).map(|(argument, wanted)| accept(argument, wanted));
         if let Some(arguments) = cast_all.collect::<Option<Vec<Expr>>>() {
             let sql_type = type_named(function.result);
@@ -351,9 +380,8 @@ pub fn resolve(name: &str, arguments: Vec<TypedExpr>) -> Result<TypedExpr, PgErr
 fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
     let wanted = type_named(wanted);
     let is_integer = |sql_type: &SqlType| matches!(sql_type, SqlType::Int2 | SqlType::Int4 | SqlType::Int8);
-    let is_oid = |sql_type: &SqlType| matches!(sql_type, SqlType::Oid | SqlType::Regclass | SqlType::Regtype);
-    let is_text =
-        |sql_type: &SqlType| matches!(sql_type, SqlType::Text | SqlType::Name | SqlType::Varchar | SqlType::Bpchar);
+    let is_oid = SqlType::is_oid;
+    let is_text = |sql_type: &SqlType| sql_type.arrow() == DataType::Utf8 && *sql_type != SqlType::Unknown;
     if let (SqlType::Array(element), SqlType::Array(_)) = (&argument.sql_type, &wanted) {
         // Elements are read by their storage.
         let readable = is_text(element) || is_integer(element) || is_oid(element) || **element == SqlType::Bool;
@@ -361,7 +389,7 @@ fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
     }
     let fits = argument.sql_type == wanted
         || argument.is_unknown()
-        || (is_oid(&argument.sql_type) && is_oid(&wanted))
+        || (argument.sql_type.is_oid() && wanted.is_oid())
         || (is_integer(&argument.sql_type) && (is_oid(&wanted) || is_integer(&wanted)))
         || (wanted == SqlType::Float8 && argument.sql_type.info().category == 'N')
         || (is_text(&argument.sql_type) && is_text(&wanted));
@@ -411,7 +439,8 @@ pub fn attach_expr(expr: Expr, snapshot: impl Fn() -> Snapshot) -> Result<Expr, 
     }
 }
 
-fn calls(expr: &Expr) -> Result<bool, DataFusionError> {
+/// Whether an expression asks the catalog or the session.
+pub(crate) fn calls(expr: &Expr) -> Result<bool, DataFusionError> {
     expr.exists(|expr| Ok(catalog_function(expr).is_some()))
 }
 
@@ -594,6 +623,7 @@ fn value_at(column: &ArrayRef, row: usize) -> Value {
         DataType::Int64 => Value::Int(column.as_primitive::<Int64Type>().value(row)),
         DataType::UInt32 => Value::Oid(column.as_primitive::<UInt32Type>().value(row)),
         DataType::Utf8 => Value::Text(column.as_string::<i32>().value(row).to_string()),
+        DataType::LargeBinary => Value::Text(Numeric::decode(column.as_binary::<i64>().value(row)).to_string()),
         DataType::List(_) => {
             let elements = column.as_list::<i32>().value(row);
             let element = |index: usize| match value_at(&elements, index) {
@@ -640,7 +670,7 @@ fn build(sql_type: &SqlType, values: &[Value]) -> ArrayRef {
             // Casts between integers and times that are integers.
             typed.unwrap_or_else(|_| arrow::array::new_null_array(&sql_type.arrow(), values.len()))
         }
-        SqlType::Oid | SqlType::Regclass | SqlType::Regtype => {
+        other if other.arrow() == DataType::UInt32 => {
             Arc::new(UInt32Array::from_iter(values.iter().map(|value| match value {
                 Value::Oid(oid) => Some(*oid),
                 _ => None,
@@ -719,7 +749,11 @@ fn setting(snapshot: &Snapshot, name: &str) -> Result<Value, PgError> {
 fn index_column(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, PgError> {
     let Value::Int(number) = arguments[1] else { return Ok(Value::Null) };
     if number <= 0 {
-        return defined(snapshot, arguments[0].oid(), index_definition);
+        let definition = defined(snapshot, arguments[0].oid(), index_definition)?;
+        let (Value::Text(text), Some(Value::Bool(true))) = (&definition, arguments.get(2)) else {
+            return Ok(definition);
+        };
+        return Ok(Value::Text(unqualified(snapshot, arguments[0].oid(), text)));
     }
     let name = || {
         let index = snapshot.catalog.by_oid(arguments[0].oid().0)?;
@@ -728,6 +762,17 @@ fn index_column(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, PgErr
         Some(quote_identifier(&snapshot.catalog.get(*on)?.relation_schema()?.columns[column].name))
     };
     text(name().unwrap_or_default())
+}
+
+/// An index's definition for people: without the schema of a table that is found without it.
+fn unqualified(snapshot: &Snapshot, index: ObjectId, definition: &str) -> String {
+    let table = snapshot.catalog.by_oid(index.0).and_then(|index| match &index.kind {
+        ObjectKind::Index { on, .. } => snapshot.catalog.get(*on),
+        _ => None,
+    });
+    let Some(table) = table else { return definition.to_string() };
+    let shown = catalog::system::registered::name_of(snapshot, &SqlType::Regclass, table.oid);
+    definition.replacen(&format!(" ON {} ", catalog::definition::qualified(table)), &format!(" ON {shown} "), 1)
 }
 
 fn view_definition(catalog: &Catalog, oid: ObjectId) -> Option<String> {
@@ -813,70 +858,18 @@ fn serial_sequence(snapshot: &Snapshot, arguments: &[Value]) -> Result<Value, Pg
     optional(owned.map(|sequence| catalog::definition::qualified(sequence)))
 }
 
-/// What `format_type` prints; `-` for no type, `???` for one we do not have, as PostgreSQL does.
-fn type_name(oid: u32, typmod: i32) -> String {
-    match SqlType::from_oid(oid) {
-        Some(sql_type) => format_type(&sql_type, typmod),
-        None if oid == 0 => "-".to_string(),
-        None => "???".to_string(),
-    }
-}
-
-/// The expression that prints a value whose text needs the catalog; None for types whose text does not.
-pub fn printed(expr: Expr, sql_type: &SqlType) -> Option<Expr> {
-    let name = match sql_type {
-        SqlType::Regclass => "regclassout",
-        SqlType::Regtype => "regtypeout",
-        _ => return None,
-    };
-    resolve(name, vec![TypedExpr::new(expr, sql_type.clone())]).ok().map(|typed| typed.expr)
-}
-
-fn regclass(snapshot: &Snapshot, name: &str) -> Result<Value, PgError> {
-    if let Ok(oid) = name.trim().parse::<u32>() {
-        return Ok(Value::Oid(oid));
-    }
-    match snapshot.search_path.resolve_text(&snapshot.catalog, name) {
-        Some(object) => Ok(Value::Oid(object.oid)),
-        None => Err(PgError::new(SqlState::UNDEFINED_TABLE, format!("relation \"{name}\" does not exist"))),
-    }
-}
-
-fn regtype(name: &str) -> Result<Value, PgError> {
-    let bare = name.trim().trim_start_matches("pg_catalog.").trim_matches('"');
-    if let Ok(oid) = bare.parse::<u32>() {
-        return Ok(Value::Oid(oid));
-    }
-    let scalar = |name: &str| {
-        let named = repr::types::TYPES.iter().find(|info| info.name == name || info.sql_name == name);
-        named.map(|info| info.sql_type.clone())
-    };
-    let found = match bare.strip_suffix("[]").or(bare.strip_prefix('_')) {
-        Some(element) => scalar(element).map(|element| SqlType::Array(Box::new(element))),
-        None => scalar(bare),
-    };
-    match found {
-        Some(sql_type) => Ok(Value::Oid(sql_type.oid())),
-        None => Err(PgError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{name}\" does not exist"))),
-    }
-}
-
 /// A cast that needs the catalog: between text and the types that are names. None for any other.
 pub(crate) fn cast_by_name(expr: &TypedExpr, to: &SqlType) -> Option<Result<TypedExpr, PgError>> {
     let is_text = |sql_type: &SqlType| matches!(sql_type, SqlType::Text | SqlType::Varchar | SqlType::Name);
-    // A parameter comes as the name's text.
-    if matches!((&expr.expr, to), (Expr::Placeholder(_), SqlType::Regclass | SqlType::Regtype)) && expr.is_unknown() {
-        let text = cast(expr.clone(), &SqlType::Text, -1, CastContext::Explicit);
-        return text.map_or_else(|error| Some(Err(error)), |text| cast_by_name(&text, to));
-    }
     let function = match (&expr.sql_type, to) {
-        (SqlType::Regclass, to) if is_text(to) => "regclassout",
-        (SqlType::Regtype, to) if is_text(to) => "regtypeout",
-        (from, SqlType::Regclass | SqlType::Regtype) => {
+        (from, to) if from.is_registered() && is_text(to) => format!("{}out", from.name()),
+        (SqlType::Array(from), SqlType::Array(to)) if from.is_registered() && is_text(to) => {
+            format!("{}arrayout", from.name())
+        }
+        (from, to) if to.is_registered() => {
             let written = matches!(&expr.expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _));
             match (written || !expr.is_unknown()) && (is_text(from) || expr.is_unknown()) {
-                true if *to == SqlType::Regclass => "regclassin",
-                true => "regtypein",
+                true => format!("{}in", to.name()),
                 false => return None,
             }
         }
@@ -886,7 +879,7 @@ pub(crate) fn cast_by_name(expr: &TypedExpr, to: &SqlType) -> Option<Result<Type
         true => TypedExpr::new(expr.expr.clone(), SqlType::Text),
         false => expr.clone(),
     };
-    let called = resolve(function, vec![argument]);
+    let called = resolve(&function, vec![argument]);
     Some(called.map(|typed| TypedExpr { sql_type: to.clone(), ..typed }))
 }
 
@@ -895,21 +888,6 @@ fn joined(array: &Value, separator: &str, null: Option<&Value>) -> Result<Value,
     let Value::Texts(elements) = array else { return Ok(Value::Null) };
     let shown = elements.iter().filter_map(|element| element.as_deref().or(null.map(Value::text)));
     text(shown.collect::<Vec<_>>().join(separator))
-}
-
-/// What a regclass prints: the name, qualified where it must be; the number of one that is gone.
-fn class_name(snapshot: &Snapshot, oid: ObjectId) -> String {
-    let Some(object) = snapshot.catalog.by_oid(oid.0) else {
-        return match oid.0 {
-            0 => "-".to_string(),
-            other => other.to_string(),
-        };
-    };
-    let name = quote_identifier(&object.name);
-    match snapshot.search_path.resolve(&snapshot.catalog, None, &object.name) {
-        Some(found) if found.id == object.id => name,
-        _ => format!("{}.{name}", quote_identifier(&object.schema)),
-    }
 }
 
 fn pretty_size(bytes: i64) -> String {

@@ -192,6 +192,26 @@ pub(crate) fn text_to_name(call: &Call) -> Result<ArrayRef, PgError> {
     })
 }
 
+/// `"char"` is the first byte.
+pub(crate) fn text_to_char(call: &Call) -> Result<ArrayRef, PgError> {
+    let values = call.text(0);
+    call.map_str(|row| Ok(Some(values.get(row).get(..1).unwrap_or_default())))
+}
+
+/// `int2vector` and `oidvector` are printed with blanks between their numbers.
+pub(crate) fn vector_to_text<T: ArrowPrimitiveType>(call: &Call) -> Result<ArrayRef, PgError>
+where
+    T::Native: std::fmt::Display,
+{
+    let lists = call.argument(0).0.as_list::<i32>();
+    call.map_text(|row, out| {
+        let list = lists.value(call.index(0, row));
+        let numbers: Vec<String> = list.as_primitive::<T>().values().iter().map(T::Native::to_string).collect();
+        out.push_str(&numbers.join(" "));
+        Ok(())
+    })
+}
+
 pub(crate) fn date_to_timestamp(call: &Call) -> Result<ArrayRef, PgError> {
     let values = call.date(0);
     call.map::<TimestampMicrosecondType>(|row| date_as_timestamp(values.get(row)))

@@ -86,13 +86,16 @@ static FUNCTIONS: LazyLock<Vec<Function>> = LazyLock::new(list);
 
 /// Whether a function of that name returns a set.
 pub(crate) fn is_set_returning(name: &str) -> bool {
-    OTHERS.contains(&name) || FUNCTIONS.iter().any(|function| function.name == name)
+    OTHERS.contains(&name)
+        || super::catalog::sets::names().any(|known| known == name)
+        || FUNCTIONS.iter().any(|function| function.name == name)
 }
 
 /// The names of all of them, each once, sorted.
 pub(crate) fn names() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = FUNCTIONS.iter().map(|function| function.name).collect();
     names.extend(OTHERS);
+    names.extend(super::catalog::sets::names());
     names.sort_unstable();
     names.dedup();
     names
@@ -101,8 +104,15 @@ pub(crate) fn names() -> Vec<&'static str> {
 /// A call's set. Errors: `42883` and those of overload resolution.
 pub(crate) fn resolve_set(name: &str, args: Vec<TypedExpr>) -> Result<Set, PgError> {
     let named = if name.ends_with("array_elements") || name.ends_with("elements_text") { Some("value") } else { None };
+    if let Some(columns) = super::catalog::sets::resolve(name, &args) {
+        return columns.and_then(set);
+    }
     match name {
-        "unnest" => args.into_iter().map(|array| elements_of("unnest", array)).collect::<Result<_, _>>().and_then(set),
+        "unnest" => args
+            .into_iter()
+            .map(|array| elements_of("unnest", array.vector_as_array()))
+            .collect::<Result<_, _>>()
+            .and_then(set),
         "generate_subscripts" => subscripts(args).and_then(|list| set(vec![of_list(list, None)?])),
         "json_each" | "json_each_text" | "jsonb_each" | "jsonb_each_text" => each(name, args).and_then(set),
         "pg_listening_channels" => {
@@ -176,7 +186,7 @@ fn elements_of(name: &str, array: TypedExpr) -> Result<SetColumn, PgError> {
     }
 }
 
-/// `generate_subscripts(array, dimension [, reverse])`: all arrays have one dimension, from 1.
+/// `generate_subscripts(array, dimension [, reverse])`: all arrays have one dimension, from 1; vectors are from 0.
 fn subscripts(mut args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
     let reverse = match args.len() {
         2 => literal::boolean(false),
@@ -186,8 +196,11 @@ fn subscripts(mut args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
             return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
         }
     };
+    let from_zero = args.first().is_some_and(|array| array.clone().vector_as_array().sql_type != array.sql_type);
     let length = resolve_function("array_length", args)?;
-    let arguments = vec![(length.expr, DataType::Int32), (reverse.expr, DataType::Boolean)];
+    let first = literal::number(if from_zero { "0" } else { "1" })?;
+    let arguments =
+        vec![(length.expr, DataType::Int32), (reverse.expr, DataType::Boolean), (first.expr, DataType::Int32)];
     let sql_type = SqlType::Array(Box::new(SqlType::Int4));
     let expr = call("generate_subscripts", arguments, sql_type.arrow(), Nulls::Strict, count_to);
     Ok(TypedExpr::new(expr, sql_type))
@@ -344,11 +357,12 @@ fn timestamp_series(call: &Call) -> Result<ArrayRef, PgError> {
 }
 
 fn count_to(call: &Call) -> Result<ArrayRef, PgError> {
-    let (lengths, reverse) = (call.int4(0), call.boolean(1));
+    let (lengths, reverse, first) = (call.int4(0), call.boolean(1), call.int4(2));
     lists::<Int32Type>(call, |row, values| {
+        let subscripts = first.get(row)..first.get(row) + lengths.get(row);
         match reverse.get(row) {
-            true => values.extend((1..=lengths.get(row)).rev()),
-            false => values.extend(1..=lengths.get(row)),
+            true => values.extend(subscripts.rev()),
+            false => values.extend(subscripts),
         }
         Ok(())
     })

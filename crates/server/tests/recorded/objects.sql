@@ -1,0 +1,13 @@
+CREATE TABLE customers (id int PRIMARY KEY, name varchar(40) NOT NULL, email text UNIQUE, balance numeric(10,2) DEFAULT 0.00, created_at timestamptz DEFAULT now(), active boolean NOT NULL DEFAULT true, tags text[], note text, CONSTRAINT positive CHECK (balance >= 0));
+COMMENT ON TABLE customers IS 'Who buys';
+COMMENT ON COLUMN customers.name IS 'Full name';
+CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, customer int NOT NULL REFERENCES customers (id) ON DELETE CASCADE, amount numeric(12,2) NOT NULL, placed date DEFAULT '2024-01-01', at time, span interval, u uuid, j jsonb, b bytea, f real, d double precision, s smallint, c char(3));
+CREATE INDEX orders_customer ON orders (customer);
+CREATE UNIQUE INDEX orders_u ON orders (u, s);
+CREATE TABLE items (a int, b int, t text, PRIMARY KEY (a, b));
+CREATE VIEW big AS SELECT id, amount FROM orders WHERE amount > 100;
+CREATE MATERIALIZED VIEW totals AS SELECT customer, sum(amount) AS total FROM orders GROUP BY customer;
+CREATE SEQUENCE counter START 5 INCREMENT 2;
+CREATE TABLE serials (id serial PRIMARY KEY, x int);
+CREATE SCHEMA other;
+CREATE TABLE other.thing (id int PRIMARY KEY, "Mixed Case" text);
