@@ -552,6 +552,7 @@ pub fn format_type(sql_type: &SqlType, typmod: i32) -> String {
                 None => format!("{name}({typmod})"),
             }
         }
+        SqlType::Vector if typmod > 0 => format!("vector({typmod})"),
         sql_type => sql_type.sql_name(),
     }
 }

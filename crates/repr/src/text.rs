@@ -9,6 +9,7 @@ pub mod datetime;
 pub mod interval;
 pub mod json;
 mod parse;
+pub mod vector;
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -105,6 +106,10 @@ pub fn format_value_in(array: &dyn Array, row: usize, sql_type: &SqlType, out: &
             interval::format_interval(interval::Interval::from_arrow(value), out);
         }
         SqlType::Uuid => format_uuid(array.as_fixed_size_binary().value(row), out),
+        SqlType::Vector => {
+            let elements = array.as_list::<i32>().value(row);
+            vector::format_vector(elements.as_primitive::<Float32Type>().values(), out);
+        }
         SqlType::Int2vector | SqlType::Oidvector => {
             let elements = array.as_list::<i32>().value(row);
             let element = if *sql_type == SqlType::Int2vector { SqlType::Int2 } else { SqlType::Oid };
@@ -282,6 +287,14 @@ mod tests {
                 "{\"a b\",\"c,\",\"\",NULL,\"NULL\"}",
             ),
             (SqlType::Array(Box::new(SqlType::Text)), "{}", "{}"),
+            (SqlType::Vector, " [1, -0,2.50 ,1e-7] ", "[1,0,2.5,1e-07]"),
+            (SqlType::Vector, "[]", "vector must have at least 1 dimension"),
+            (SqlType::Vector, "[1,]", "invalid input syntax for type vector: \"[1,]\""),
+            (SqlType::Vector, "[1,e]", "invalid input syntax for type vector: \"[1,e]\""),
+            (SqlType::Vector, "{1,2}", "invalid input syntax for type vector: \"{1,2}\""),
+            (SqlType::Vector, "[1e39]", "\"1e39\" is out of range for type vector"),
+            (SqlType::Vector, "[1,nan]", "NaN not allowed in vector"),
+            (SqlType::Vector, "[-inf]", "infinite value not allowed in vector"),
             (SqlType::Array(Box::new(SqlType::Int4)), "1,2", "malformed array literal: \"1,2\""),
         ] {
             assert_eq!(print(sql_type.clone(), text), expected, "{} {text:?}", sql_type.name());

@@ -54,6 +54,8 @@ pub enum SqlType {
     Regproc,
     Regprocedure,
     Regrole,
+    /// An embedding: a list of reals, none of them NULL. Its modifier is the number of its dimensions.
+    Vector,
     /// A literal or parameter whose type the context has not said yet. Stored as text.
     Unknown,
     /// An array of any number of dimensions of the element type; stored as a list of elements.
@@ -127,6 +129,8 @@ types! {
     Regnamespace "regnamespace" "regnamespace"              4089 4090  4  'N'
     Regrole     "regrole"     "regrole"                     4096 4097  4  'N'
     Regcollation "regcollation" "regcollation"              4191 4192  4  'N'
+    // In PostgreSQL an extension's, whose OID is chosen when it is installed; here one that PostgreSQL gives to nothing.
+    Vector      "vector"      "vector"                      9010 9011 -1  'U'
 }
 
 impl SqlType {
@@ -231,6 +235,7 @@ impl SqlType {
             SqlType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             SqlType::Uuid => DataType::FixedSizeBinary(16),
+            SqlType::Vector => DataType::new_list(DataType::Float32, true),
             SqlType::Int2vector => DataType::new_list(DataType::Int16, true),
             SqlType::Oidvector => DataType::new_list(DataType::UInt32, true),
             SqlType::Array(element) => DataType::new_list(element.arrow(), true),

@@ -8,10 +8,11 @@ use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::Placeholder;
 use datafusion::logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, cast as arrow_cast, lit};
 use repr::text::interval::field;
+use repr::text::vector::DIMENSIONS_MAX;
 use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
 
-use crate::functions::conversion;
+use crate::functions::{conversion, vector};
 use crate::functions::kernel::{Body, call_strict};
 use crate::functions::resolution::category;
 use crate::literal;
@@ -132,6 +133,10 @@ fn conversion_between(from: &SqlType, to: &SqlType) -> Option<(CastContext, Conv
         (Char, Text) | (PgNodeTree, Text) => (Implicit, Relabel),
         (Char, Varchar | Bpchar) => (Assignment, Relabel),
         (Text | Varchar | Bpchar | Name, Char) => (Assignment, Kernel(conversion::text_to_char)),
+        (Vector, Array(to)) if **to == Float4 => (Implicit, Relabel),
+        (Array(from), Vector) if matches!(**from, Int4 | Float4 | Float8 | Numeric) => {
+            (Assignment, Kernel(vector::from_array))
+        }
         (Int2vector | Oidvector, Array(to)) if from.element().as_ref() == Some(&**to) => (Implicit, Relabel),
         (Oidvector, Array(to)) if to.is_registered() => (Explicit, Relabel),
         (Array(from), Int2vector | Oidvector) if to.element().as_ref() == Some(&**from) => (Explicit, Relabel),
@@ -189,6 +194,7 @@ fn apply_typmod(expr: TypedExpr, typmod: i32, context: CastContext) -> Result<Ty
         SqlType::Timestamp | SqlType::Timestamptz => conversion::fit_timestamp,
         SqlType::Time => conversion::fit_time,
         SqlType::Interval => conversion::fit_interval,
+        SqlType::Vector => vector::fit,
         _ => return Ok(TypedExpr { sql_type, ..expr }),
     };
     let name = format!("{}_{}", sql_type.name(), if explicit { "cut" } else { "fit" });
@@ -378,6 +384,13 @@ fn named_type(name: &ast::ObjectName, modifiers: &[String]) -> Result<(SqlType, 
     };
     match modifiers {
         [] => Ok((sql_type, -1)),
+        [one] if sql_type == SqlType::Vector => match typmod(one)? {
+            ..=0 => invalid("dimensions for type vector must be at least 1".to_string()),
+            many if many as usize > DIMENSIONS_MAX => {
+                invalid(format!("dimensions for type vector cannot exceed {DIMENSIONS_MAX}"))
+            }
+            dimensions => Ok((sql_type, dimensions)),
+        },
         [one] => Ok((sql_type, typmod(one)? + offset)),
         _ => Err(undefined_type(bare)),
     }

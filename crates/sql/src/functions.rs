@@ -20,6 +20,7 @@ pub(crate) mod resolution;
 pub(crate) mod set_returning;
 pub(crate) mod strings;
 pub(crate) mod to_char;
+pub(crate) mod vector;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -96,6 +97,7 @@ fn list() -> Vec<Function> {
         function("chr(int4) text", strings::chr),
         function("cos(float8) float8", math::cos),
         function("cosh(float8) float8", math::cosh),
+        function("cosine_distance(vector, vector) float8", vector::cosine_distance),
         function("cot(float8) float8", math::cot),
         function("date_bin(interval, timestamp, timestamp) timestamp", datetime::date_bin),
         function("date_bin(interval, timestamptz, timestamptz) timestamptz", datetime::date_bin),
@@ -125,6 +127,7 @@ fn list() -> Vec<Function> {
         function("gcd(int4, int4) int4", math::gcd::<Int32Type>),
         function("gcd(int8, int8) int8", math::gcd::<Int64Type>),
         function("initcap(text) text", strings::initcap),
+        function("inner_product(vector, vector) float8", vector::inner_product),
         function("isfinite(date) bool", datetime::is_finite_date),
         function("isfinite(timestamp) bool", datetime::is_finite_timestamp),
         function("isfinite(timestamptz) bool", datetime::is_finite_timestamp),
@@ -136,6 +139,9 @@ fn list() -> Vec<Function> {
         function("justify_days(interval) interval", datetime::justify_days),
         function("justify_hours(interval) interval", datetime::justify_hours),
         function("justify_interval(interval) interval", datetime::justify_interval),
+        function("l1_distance(vector, vector) float8", vector::l1_distance),
+        function("l2_distance(vector, vector) float8", vector::l2_distance),
+        function("l2_normalize(vector) vector", vector::normalize),
         function("lcm(int4, int4) int4", math::lcm::<Int32Type>),
         function("lcm(int8, int8) int8", math::lcm::<Int64Type>),
         function("left(text, int4) text", strings::left),
@@ -215,6 +221,7 @@ fn list() -> Vec<Function> {
         function("substring(text, int4) text", strings::substring),
         function("substring(text, int4, int4) text", strings::substring),
         function("substring(text, text) text", strings::substring_regex),
+        function("subvector(vector, int4, int4) vector", vector::subvector),
         function("tan(float8) float8", math::tan),
         function("tanh(float8) float8", math::tanh),
         function("timezone(text, timestamp) timestamptz", datetime::timestamp_at_zone),
@@ -231,6 +238,8 @@ fn list() -> Vec<Function> {
         function("trunc(numeric) numeric", math::numeric_trunc),
         function("trunc(numeric, int4) numeric", math::numeric_trunc_to),
         function("upper(text) text", strings::upper),
+        function("vector_dims(vector) int4", vector::dimensions),
+        function("vector_norm(vector) float8", vector::norm),
         function("width_bucket(float8, float8, float8, int4) int4", math::width_bucket_float),
     ]
 }

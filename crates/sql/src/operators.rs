@@ -16,7 +16,7 @@ use repr::{PgError, SqlState, SqlType};
 use crate::cast::{CastContext, cast, folded};
 use crate::functions::kernel::{Body, call_strict};
 use crate::functions::resolution::{Failure, choose};
-use crate::functions::{arithmetic, comparison, datetime, json_access, math, strings};
+use crate::functions::{arithmetic, comparison, datetime, json_access, math, strings, vector};
 use crate::typed::TypedExpr;
 
 /// One overload.
@@ -269,6 +269,20 @@ fn overloads() -> Vec<Overload> {
         kernel("@>", vec![Jsonb, Jsonb], Bool, "jsonb_contains", json_access::contains),
         kernel("<@", vec![Jsonb, Jsonb], Bool, "jsonb_contained", json_access::contained_by),
     ]);
+    for (name, function, body) in [
+        ("<->", "l2_distance", vector::l2_distance as Body),
+        ("<#>", "negative_inner_product", vector::negative_inner_product),
+        ("<=>", "cosine_distance", vector::cosine_distance),
+        ("<+>", "l1_distance", vector::l1_distance),
+    ] {
+        list.push(kernel(name, vec![Vector, Vector], Float8, function, body));
+    }
+    list.extend([
+        same("+", Vector, "vector_add", vector::add),
+        same("-", Vector, "vector_sub", vector::subtract),
+        same("*", Vector, "vector_mul", vector::multiply),
+        same("||", Vector, "vector_cat", vector::concatenate),
+    ]);
     for json in [Json, Jsonb] {
         let path = Array(Box::new(Text));
         list.extend([
@@ -460,9 +474,9 @@ fn fixed_scale(typed: &TypedExpr) -> Option<i32> {
 /// Comparisons that need no overload: arrays.
 fn compare_as_is(op: &str, left: &TypedExpr, right: &TypedExpr) -> Result<Option<TypedExpr>, PgError> {
     let array = match (&left.sql_type, &right.sql_type) {
-        (SqlType::Array(_), SqlType::Unknown) => left.sql_type.clone(),
-        (SqlType::Unknown, SqlType::Array(_)) => right.sql_type.clone(),
-        (SqlType::Array(_), SqlType::Array(_)) if left.sql_type == right.sql_type => left.sql_type.clone(),
+        (SqlType::Array(_) | SqlType::Vector, SqlType::Unknown) => left.sql_type.clone(),
+        (SqlType::Unknown, SqlType::Array(_) | SqlType::Vector) => right.sql_type.clone(),
+        (SqlType::Array(_), SqlType::Array(_)) | (SqlType::Vector, SqlType::Vector) if left.sql_type == right.sql_type => left.sql_type.clone(),
         _ => return Ok(None),
     };
     let (name, body): (&str, Body) = match op {

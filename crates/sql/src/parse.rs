@@ -18,6 +18,7 @@ mod ast;
 mod between;
 mod comment;
 mod dialect;
+mod distance;
 mod frame;
 mod identity;
 mod maintenance;
@@ -249,7 +250,7 @@ pub(crate) struct StatementParser<'a> {
 }
 
 /// What sqlparser does not know, put into words that it does, in this order.
-const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 11] = [
+const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 12] = [
     window::rewrite,
     between::rewrite,
     table::rewrite,
@@ -261,6 +262,7 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 11] = [
     watermark::rewrite,
     mutually::rewrite,
     identity::rewrite,
+    distance::rewrite,
 ];
 
 /// sqlparser over some tokens.

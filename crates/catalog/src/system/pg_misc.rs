@@ -2,6 +2,9 @@
 
 use super::{OWNER_OID, PG_CATALOG_OID, Snapshot, SystemRelation, Value, postgres, text};
 
+/// The release of pgvector whose type, operators and functions are here: some clients ask before they use them.
+const VECTOR_VERSION: &str = "0.7.0";
+
 pub(super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
         oid: 1213,
@@ -20,7 +23,10 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         columns: "oid oid, extname name, extowner oid, extnamespace oid, extrelocatable bool, extversion text",
         rows: |_| {
             let (owner, schema) = (Value::Oid(OWNER_OID), Value::Oid(PG_CATALOG_OID));
-            vec![vec![Value::Oid(13559), text("plpgsql"), owner, schema, Value::Bool(false), text("1.0")]]
+            let row = |oid, name, version| {
+                vec![Value::Oid(oid), text(name), owner.clone(), schema.clone(), Value::Bool(false), text(version)]
+            };
+            vec![row(13559, "plpgsql", "1.0"), row(9012, "vector", VECTOR_VERSION)]
         },
     },
     SystemRelation {
@@ -28,7 +34,12 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         schema: "pg_catalog",
         name: "pg_available_extensions",
         columns: "name name, default_version text, installed_version text, comment text",
-        rows: |_| vec![vec![text("plpgsql"), text("1.0"), text("1.0"), text("PL/pgSQL procedural language")]],
+        rows: |_| {
+            vec![
+                vec![text("plpgsql"), text("1.0"), text("1.0"), text("PL/pgSQL procedural language")],
+                vec![text("vector"), text(VECTOR_VERSION), text(VECTOR_VERSION), text("built in: vectors and their distances")],
+            ]
+        },
     },
     SystemRelation {
         oid: 12088,

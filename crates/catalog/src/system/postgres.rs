@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use repr::SqlType;
+use repr::types::TYPES;
 
 use super::{Snapshot, Value};
 
@@ -140,7 +141,38 @@ pub(super) fn stored(relation: &str, columns: &[PostgresColumn], snapshot: &Snap
         }
         _ => Box::new(|row| is_true(relation, file, row)),
     };
-    values(file, columns, kept)
+    let mut rows = values(file, columns, kept);
+    if relation == "pg_type" {
+        rows.extend(own_types(file, columns));
+    }
+    rows
+}
+
+/// Rows of `pg_type` for what PostgreSQL has only by extensions: each as the rows of `uuid` and its array, but for what differs.
+fn own_types(file: &Stored, columns: &[PostgresColumn]) -> Vec<Vec<Value>> {
+    let (uuid, of_uuid) = ("2950", "2951");
+    let known: HashSet<u32> = file.rows.iter().map(|row| number(row, 0)).collect();
+    let mut rows = Vec::new();
+    for info in TYPES.iter().filter(|info| !known.contains(&info.oid)) {
+        for (like, oid, name) in [(uuid, info.oid, info.name.to_string()), (of_uuid, info.array_oid, format!("_{}", info.name))] {
+            for mut row in values(file, columns, |row| field(row, 0) == like) {
+                for (value, column) in row.iter_mut().zip(columns) {
+                    match column.name {
+                        "oid" => *value = Value::Oid(oid),
+                        "typname" => *value = Value::Text(name.clone()),
+                        "typarray" if like == uuid => *value = Value::Oid(info.array_oid),
+                        "typelem" if like == of_uuid => *value = Value::Oid(info.oid),
+                        "typlen" => *value = Value::Int(-1),
+                        // No function of PostgreSQL's reads or writes it.
+                        "typinput" | "typoutput" | "typreceive" | "typsend" => *value = Value::Oid(0),
+                        _ => {}
+                    }
+                }
+                rows.push(row);
+            }
+        }
+    }
+    rows
 }
 
 fn values(file: &Stored, columns: &[PostgresColumn], kept: impl Fn(&[Option<String>]) -> bool) -> Vec<Vec<Value>> {

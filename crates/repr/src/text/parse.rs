@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::datatypes::*;
 
-use super::{FormatOptions, TimeZone, datetime, interval, json};
+use super::{FormatOptions, TimeZone, datetime, interval, json, vector};
 use crate::numeric::Numeric;
 use crate::types::SqlType;
 use crate::{PgError, SqlState};
@@ -36,6 +36,7 @@ enum Builder {
     Timestamp(PrimitiveBuilder<TimestampMicrosecondType>),
     Interval(PrimitiveBuilder<IntervalMonthDayNanoType>),
     Uuid(FixedSizeBinaryBuilder),
+    Vector(ListBuilder<Float32Builder>),
     /// The elements, where each list ends, and which lists are not NULL.
     Array(Box<ColumnParser>, Vec<i32>, BooleanBufferBuilder),
 }
@@ -52,7 +53,7 @@ pub fn char_length_typmod(typmod: i32) -> Option<usize> {
     (typmod >= 4).then(|| (typmod - 4) as usize)
 }
 
-fn trim(text: &str) -> &str {
+pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b')
 }
 
@@ -274,6 +275,7 @@ impl ColumnParser {
             SqlType::Timestamptz => Builder::Timestamp(PrimitiveBuilder::new().with_timezone("UTC")),
             SqlType::Interval => Builder::Interval(PrimitiveBuilder::new()),
             SqlType::Uuid => Builder::Uuid(FixedSizeBinaryBuilder::new(16)),
+            SqlType::Vector => Builder::Vector(ListBuilder::new(Float32Builder::new())),
             SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => Builder::Array(
                 Box::new(ColumnParser::new_in(&sql_type.element().unwrap_or(SqlType::Text), typmod, options)),
                 vec![0],
@@ -344,6 +346,11 @@ impl ColumnParser {
                 // The width is the builder's own, so this cannot fail.
                 builder.append_value(parse_uuid(text)?).map_err(|error| PgError::internal(error.to_string()))?;
             }
+            Builder::Vector(builder) => {
+                let elements = vector::parse_vector(text, typmod)?;
+                builder.values().append_slice(&elements);
+                builder.append(true);
+            }
             Builder::Array(elements, ends, valid) => {
                 let texts = match &self.sql_type {
                     SqlType::Array(_) => split_array(text)?,
@@ -387,6 +394,7 @@ impl ColumnParser {
             Builder::Timestamp(builder) => builder.append_null(),
             Builder::Interval(builder) => builder.append_null(),
             Builder::Uuid(builder) => builder.append_null(),
+            Builder::Vector(builder) => builder.append_null(),
             Builder::Array(_, ends, valid) => {
                 ends.push(ends.last().copied().unwrap_or(0));
                 valid.append(false);
@@ -413,6 +421,7 @@ impl ColumnParser {
             Builder::Timestamp(builder) => Arc::new(builder.finish()),
             Builder::Interval(builder) => Arc::new(builder.finish()),
             Builder::Uuid(builder) => Arc::new(builder.finish()),
+            Builder::Vector(builder) => Arc::new(builder.finish()),
             Builder::Array(elements, ends, valid) => {
                 let values = elements.finish();
                 let offsets = arrow::buffer::OffsetBuffer::new(std::mem::replace(ends, vec![0]).into());

@@ -15,6 +15,7 @@ use arrow::compute::concat;
 use arrow::datatypes::{Field, IntervalMonthDayNano};
 use repr::numeric::Numeric;
 use repr::text::parse_scalar;
+use repr::text::vector::{check_dimensions, vector_element};
 use repr::{PgError, SqlState, SqlType};
 
 use crate::pg::encode::{
@@ -120,6 +121,7 @@ fn binary(sql_type: &SqlType, bytes: &[u8]) -> Result<ArrayRef, PgError> {
             let value = Numeric::parse(&numeric(bytes)?)?;
             Arc::new(LargeBinaryArray::from_vec(vec![value.encode().as_slice()]))
         }
+        SqlType::Vector => vector(bytes)?,
         SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => {
             array(&sql_type.element().unwrap_or(SqlType::Text), bytes)?
         }
@@ -200,6 +202,23 @@ fn array(element: &SqlType, bytes: &[u8]) -> Result<ArrayRef, PgError> {
     };
     let field = Arc::new(Field::new_list_field(element.arrow(), true));
     let list = ListArray::try_new(field, OffsetBuffer::from_lengths([length]), values, None);
+    Ok(Arc::new(list.map_err(|error| PgError::internal(error.to_string()))?))
+}
+
+/// An embedding: how many elements, two bytes that are zero, the elements.
+fn vector(bytes: &[u8]) -> Result<ArrayRef, PgError> {
+    let mut fields = Fields(bytes);
+    let (count, unused) = (usize::from(fields.u16()?), fields.u16()?);
+    if unused != 0 {
+        return Err(invalid(format!("expected unused to be 0, not {unused}")));
+    }
+    check_dimensions(count, -1)?;
+    let element = |field: &[u8]| vector_element(f32::from_be_bytes(exact(field)?));
+    let elements = fields.take(count * 4)?.chunks_exact(4).map(element).collect::<Result<Vec<f32>, PgError>>()?;
+    fields.end()?;
+    let field = Arc::new(Field::new_list_field(SqlType::Float4.arrow(), true));
+    let values = Arc::new(Float32Array::from(elements));
+    let list = ListArray::try_new(field, OffsetBuffer::from_lengths([count]), values, None);
     Ok(Arc::new(list.map_err(|error| PgError::internal(error.to_string()))?))
 }
 
@@ -304,6 +323,8 @@ mod tests {
             (SqlType::Json, "{\"a\": 1}"),
             (SqlType::Jsonb, "{\"a\": 1}"),
             (array(SqlType::Int4), "{1,NULL,3}"),
+            (SqlType::Vector, "[1,-2.5,3e-08]"),
+            (array(SqlType::Vector), "{\"[1,2]\",NULL}"),
             (array(SqlType::Text), "{}"),
         ] {
             assert_eq!(round_trip(sql_type.clone(), text), text, "{}", sql_type.sql_name());
@@ -327,6 +348,10 @@ mod tests {
             (SqlType::Time, &[0xff; 8]),
             (SqlType::Timestamp, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]),
             (array, &lying_array),
+            (SqlType::Vector, &[0, 0, 0, 0]),
+            (SqlType::Vector, &[0, 2, 0, 0, 0, 0, 0, 0]),
+            (SqlType::Vector, &[0, 1, 0, 0, 0x7f, 0xc0, 0, 0]),
+            (SqlType::Vector, &[0, 1, 0, 1, 0, 0, 0, 0]),
         ] {
             assert!(binary(&sql_type, bytes).is_err(), "{} {bytes:?}", sql_type.sql_name());
         }

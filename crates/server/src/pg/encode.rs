@@ -271,6 +271,14 @@ fn binary(array: &dyn Array, row: usize, sql_type: &SqlType, scratch: &mut Strin
             let _ = write!(scratch, "{value}");
             numeric(scratch, out);
         }
+        // How many, two bytes without meaning, and the elements.
+        SqlType::Vector => {
+            let elements = typed::<ListArray>(array).value(row);
+            let elements = typed::<Float32Array>(&elements).values();
+            out.extend_from_slice(&(elements.len() as u16).to_be_bytes());
+            out.extend_from_slice(&[0, 0]);
+            elements.iter().for_each(|element| out.extend_from_slice(&element.to_be_bytes()));
+        }
         SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => {
             let element = &sql_type.element().unwrap_or(SqlType::Text);
             // The vectors of PostgreSQL's catalogs count from 0.
