@@ -289,23 +289,30 @@ pub(crate) fn with_parameters(plan: LogicalPlan, parameters: &[ArrayRef]) -> Res
     if parameters.is_empty() {
         return Ok(plan);
     }
-    let values: Result<Vec<ScalarValue>, DataFusionError> =
-        parameters.iter().map(|array| ScalarValue::try_from_array(array, 0)).collect();
-    let values = values.map_err(from_datafusion)?;
-    let value_of = |id: &str| -> Result<ScalarValue, DataFusionError> {
+    let replaced = plan.transform_up_with_subqueries(|node| node.map_expressions(|expr| replaced(expr, parameters)));
+    Ok(replaced.map_err(from_datafusion)?.data)
+}
+
+/// Expressions over a statement's rows, as ON CONFLICT and RETURNING have them, with `$n` replaced by the parameters.
+pub(crate) fn with_parameters_each<'e>(
+    exprs: impl IntoIterator<Item = &'e Expr>,
+    parameters: &[ArrayRef],
+) -> Result<Vec<Expr>, PgError> {
+    let replace = |expr: &Expr| Ok(replaced(expr.clone(), parameters).map_err(from_datafusion)?.data);
+    exprs.into_iter().map(replace).collect()
+}
+
+fn replaced(expr: Expr, parameters: &[ArrayRef]) -> Result<Transformed<Expr>, DataFusionError> {
+    let value_of = |id: &str| {
         let index = id.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
-        index.and_then(|index| values.get(index.checked_sub(1)?)).cloned().ok_or_else(|| {
+        let array = index.and_then(|index| parameters.get(index.checked_sub(1)?)).ok_or_else(|| {
             let message = format!("there is no parameter {id}");
             DataFusionError::External(Box::new(PgError::new(SqlState::UNDEFINED_PARAMETER, message)))
-        })
+        })?;
+        ScalarValue::try_from_array(array, 0)
     };
-    let replaced = plan.transform_up_with_subqueries(|node| {
-        node.map_expressions(|expr| {
-            expr.transform_up(|expr| match expr {
-                Expr::Placeholder(placeholder) => Ok(Transformed::yes(Expr::Literal(value_of(&placeholder.id)?, None))),
-                other => Ok(Transformed::no(other)),
-            })
-        })
-    });
-    Ok(replaced.map_err(from_datafusion)?.data)
+    expr.transform_up(|expr| match expr {
+        Expr::Placeholder(placeholder) => Ok(Transformed::yes(Expr::Literal(value_of(&placeholder.id)?, None))),
+        other => Ok(Transformed::no(other)),
+    })
 }

@@ -9,6 +9,8 @@
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 
+use crate::text::vector::vector_field;
+
 /// A SQL type without its modifier (length, precision), which lives in [`crate::ColumnSchema::typmod`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // Each variant is PostgreSQL's type of that name.
@@ -235,7 +237,7 @@ impl SqlType {
             SqlType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             SqlType::Uuid => DataType::FixedSizeBinary(16),
-            SqlType::Vector => DataType::new_list(DataType::Float32, true),
+            SqlType::Vector => DataType::List(vector_field()),
             SqlType::Int2vector => DataType::new_list(DataType::Int16, true),
             SqlType::Oidvector => DataType::new_list(DataType::UInt32, true),
             SqlType::Array(element) => DataType::new_list(element.arrow(), true),

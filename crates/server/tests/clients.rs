@@ -1,5 +1,5 @@
-//! Real clients, each with its own library: psql, pgbench, psycopg 3 and 2, asyncpg, SQLAlchemy, Django, node-postgres.
-//! tokio-postgres drives the other tests.
+//! Real clients, each with its own library: psql, pgbench, psycopg 3 and 2, asyncpg, SQLAlchemy, Django, pgvector's, psqlodbc,
+//! node-postgres, postgres.js, Knex, Drizzle, TypeORM, pgx, pgjdbc. tokio-postgres drives the other tests.
 //!
 //! Each client program makes a table and a view, writes and reads with parameters of several types, checks an error's SQLSTATE,
 //! and prints `ok`. scripts/setup installs the libraries and scripts/test says where they are; a missing one fails the test.
@@ -67,14 +67,54 @@ fn asyncpg() {
 }
 
 #[test]
+fn pgvector() {
+    python("pgvector_client.py", &[]);
+}
+
+#[test]
+fn psqlodbc() {
+    python("odbc_client.py", &[]);
+}
+
+#[test]
 fn node_postgres() {
+    node("node_client.js");
+}
+
+#[test]
+fn postgres_js() {
+    node("postgres_js_client.js");
+}
+
+#[test]
+fn knex() {
+    node("knex_client.js");
+}
+
+#[test]
+fn drizzle() {
+    node("drizzle_client.js");
+}
+
+#[test]
+fn typeorm() {
+    node("typeorm_client.js");
+}
+
+#[test]
+fn pgjdbc() {
     let server = Server::start();
-    let modules = std::env::var("TIDEWATER_CLIENTS_NODE").unwrap_or_else(|_| format!("{}/node", cache()));
-    let mut command = Command::new("node");
-    command
-        .arg(program("node_client.js"))
-        .arg(server.pg_port.to_string())
-        .env("NODE_PATH", format!("{modules}/node_modules"));
+    let mut command = Command::new("java");
+    command.args(["-cp", &format!("{}/jdbc/postgresql.jar", cache())]);
+    command.arg(program("JdbcClient.java")).arg(server.pg_port.to_string());
+    succeeds(command);
+}
+
+#[test]
+fn pgx() {
+    let server = Server::start();
+    let mut command = Command::new("go");
+    command.args(["run", ".", &server.pg_port.to_string()]).current_dir(program("pgx"));
     succeeds(command);
 }
 
@@ -99,6 +139,14 @@ fn psql() {
     for part in ["nextval('c_id_seq'::regclass)", "\"c_n_key\" UNIQUE", "\"c_t_check\" CHECK"] {
         assert!(described.contains(part), "\\d shows {part}: {described}");
     }
+}
+
+fn node(name: &str) {
+    let server = Server::start();
+    let modules = std::env::var("TIDEWATER_CLIENTS_NODE").unwrap_or_else(|_| format!("{}/node", cache()));
+    let mut command = Command::new("node");
+    command.arg(program(name)).arg(server.pg_port.to_string()).env("NODE_PATH", format!("{modules}/node_modules"));
+    succeeds(command);
 }
 
 fn python(name: &str, arguments: &[&str]) {

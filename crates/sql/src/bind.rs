@@ -154,6 +154,13 @@ pub fn bind_expr_over(
     Ok(typed)
 }
 
+/// Notes the types of parameters in an expression that [`bind_expr_over`] gave and a cast has given a type since.
+///
+/// Errors: as [`bind_query`].
+pub(crate) fn deduce_parameters(expr: &Expr, context: &BindContext) -> Result<(), PgError> {
+    Binder::new(context).deduce_parameters([expr])
+}
+
 /// Binds a constant length of time in the unit of a column of type `time`; `what` needs it.
 ///
 /// Errors: 42804 for another type, 22023 for an interval with months and for what is no constant.

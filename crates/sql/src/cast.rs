@@ -12,9 +12,9 @@ use repr::text::vector::DIMENSIONS_MAX;
 use repr::{PgError, SqlState, SqlType};
 use sqlparser::ast;
 
-use crate::functions::{conversion, vector};
 use crate::functions::kernel::{Body, call_strict};
 use crate::functions::resolution::category;
+use crate::functions::{conversion, vector};
 use crate::literal;
 use crate::typed::TypedExpr;
 
@@ -133,7 +133,7 @@ fn conversion_between(from: &SqlType, to: &SqlType) -> Option<(CastContext, Conv
         (Char, Text) | (PgNodeTree, Text) => (Implicit, Relabel),
         (Char, Varchar | Bpchar) => (Assignment, Relabel),
         (Text | Varchar | Bpchar | Name, Char) => (Assignment, Kernel(conversion::text_to_char)),
-        (Vector, Array(to)) if **to == Float4 => (Implicit, Relabel),
+        (Vector, Array(to)) if **to == Float4 => (Implicit, Kernel(vector::to_array)),
         (Array(from), Vector) if matches!(**from, Int4 | Float4 | Float8 | Numeric) => {
             (Assignment, Kernel(vector::from_array))
         }

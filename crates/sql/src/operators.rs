@@ -476,7 +476,11 @@ fn compare_as_is(op: &str, left: &TypedExpr, right: &TypedExpr) -> Result<Option
     let array = match (&left.sql_type, &right.sql_type) {
         (SqlType::Array(_) | SqlType::Vector, SqlType::Unknown) => left.sql_type.clone(),
         (SqlType::Unknown, SqlType::Array(_) | SqlType::Vector) => right.sql_type.clone(),
-        (SqlType::Array(_), SqlType::Array(_)) | (SqlType::Vector, SqlType::Vector) if left.sql_type == right.sql_type => left.sql_type.clone(),
+        (SqlType::Array(_), SqlType::Array(_)) | (SqlType::Vector, SqlType::Vector)
+            if left.sql_type == right.sql_type =>
+        {
+            left.sql_type.clone()
+        }
         _ => return Ok(None),
     };
     let (name, body): (&str, Body) = match op {

@@ -12,6 +12,7 @@
 //! of the statement. Whoever holds an AST node can therefore point an error at `span().start.column`.
 
 mod alter;
+mod array_type;
 mod as_of;
 pub(crate) mod asof;
 mod ast;
@@ -250,7 +251,7 @@ pub(crate) struct StatementParser<'a> {
 }
 
 /// What sqlparser does not know, put into words that it does, in this order.
-const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 12] = [
+const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 13] = [
     window::rewrite,
     between::rewrite,
     table::rewrite,
@@ -263,6 +264,7 @@ const REWRITES: [fn(Vec<TokenWithSpan>) -> Vec<TokenWithSpan>; 12] = [
     mutually::rewrite,
     identity::rewrite,
     distance::rewrite,
+    array_type::rewrite,
 ];
 
 /// sqlparser over some tokens.

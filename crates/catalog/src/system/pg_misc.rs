@@ -37,7 +37,12 @@ pub(super) const RELATIONS: &[SystemRelation] = &[
         rows: |_| {
             vec![
                 vec![text("plpgsql"), text("1.0"), text("1.0"), text("PL/pgSQL procedural language")],
-                vec![text("vector"), text(VECTOR_VERSION), text(VECTOR_VERSION), text("built in: vectors and their distances")],
+                vec![
+                    text("vector"),
+                    text(VECTOR_VERSION),
+                    text(VECTOR_VERSION),
+                    text("built in: vectors and their distances"),
+                ],
             ]
         },
     },

@@ -154,7 +154,9 @@ fn own_types(file: &Stored, columns: &[PostgresColumn]) -> Vec<Vec<Value>> {
     let known: HashSet<u32> = file.rows.iter().map(|row| number(row, 0)).collect();
     let mut rows = Vec::new();
     for info in TYPES.iter().filter(|info| !known.contains(&info.oid)) {
-        for (like, oid, name) in [(uuid, info.oid, info.name.to_string()), (of_uuid, info.array_oid, format!("_{}", info.name))] {
+        for (like, oid, name) in
+            [(uuid, info.oid, info.name.to_string()), (of_uuid, info.array_oid, format!("_{}", info.name))]
+        {
             for mut row in values(file, columns, |row| field(row, 0) == like) {
                 for (value, column) in row.iter_mut().zip(columns) {
                     match column.name {
@@ -223,7 +225,12 @@ static VISIBLE_TYPES: LazyLock<HashSet<u32>> = LazyLock::new(|| {
     let types = &FILES["pg_type"];
     let (name, kind) = (types.index("typname"), types.index("typtype"));
     let seen = |row: &&Vec<Option<String>>| {
-        is_known(number(row, 0)) || matches!(field(row, kind), "p" | "d") || of_columns.contains(field(row, name))
+        // Nothing is of type bit, but pgvector's libraries look it up before they do anything.
+        let looked_up = matches!(field(row, name), "bit" | "_bit");
+        looked_up
+            || is_known(number(row, 0))
+            || matches!(field(row, kind), "p" | "d")
+            || of_columns.contains(field(row, name))
     };
     types.rows.iter().filter(seen).map(|row| number(row, 0)).collect()
 });

@@ -28,6 +28,6 @@ pub(super) async fn run(
     writing.write(&rules, change, Replaced::Deleted(old.clone())).await?;
     match returning {
         None => Ok(super::command(format!("DELETE {row_count}"))),
-        Some(returning) => writing.returning(&schema, returning, &old, row_count, RowsTag::Delete),
+        Some(returning) => writing.returning(&schema, returning, &parameters, (&old, row_count), RowsTag::Delete),
     }
 }

@@ -11,6 +11,7 @@ use sql::bind::BoundQuery;
 use sql::statement::{OnConflict, Returning};
 
 use crate::constant;
+use crate::read::with_parameters_each;
 use crate::response::{Response, RowsTag};
 use crate::rules::{Rules, UniqueKey, pick, rows_with};
 use crate::session::{Prepared, Session};
@@ -54,7 +55,11 @@ pub(super) async fn run(
         }
         OnConflict::Update { arbiter, inputs, assignments, condition } => {
             let key = rules.key(*arbiter).ok_or_else(|| PgError::internal("the arbiter of ON CONFLICT is gone"))?;
-            let upsert = Upsert { rules: &rules, key, inputs, assignments, condition: condition.as_ref() };
+            let values = with_parameters_each(assignments.iter().map(|(_, value)| value), &parameters)?;
+            let assignments: Vec<(usize, Expr)> = assignments.iter().map(|(column, _)| *column).zip(values).collect();
+            let condition = with_parameters_each(condition, &parameters)?.pop();
+            let upsert =
+                Upsert { rules: &rules, key, inputs, assignments: &assignments, condition: condition.as_ref() };
             upsert.resolve(&writing, proposed).await?
         }
     };
@@ -62,7 +67,7 @@ pub(super) async fn run(
     writing.write(&rules, change, replaced).await?;
     match returning {
         None => Ok(super::command(format!("INSERT 0 {count}"))),
-        Some(returning) => writing.returning(&schema, returning, &written, count, RowsTag::Insert),
+        Some(returning) => writing.returning(&schema, returning, &parameters, (&written, count), RowsTag::Insert),
     }
 }
 

@@ -16,6 +16,7 @@ use storage::CatalogChange;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::engine::Shared;
+use crate::read::with_parameters_each;
 use crate::read::{collect, response_batch, stream_of};
 use crate::response::{Response, RowsTag};
 use crate::rules::{Reference, Referring, Rules, check_keys};
@@ -300,11 +301,12 @@ impl Writing<'_> {
         &self,
         schema: &RelationSchema,
         returning: &Returning,
-        rows: &[ArrayRef],
-        row_count: usize,
+        parameters: &[ArrayRef],
+        (rows, row_count): (&[ArrayRef], usize),
         tag: RowsTag,
     ) -> Result<Response, PgError> {
-        let columns = constant::evaluate(self.session, &returning.expressions, schema, rows, row_count)?;
+        let expressions = with_parameters_each(&returning.expressions, parameters)?;
+        let columns = constant::evaluate(self.session, &expressions, schema, rows, row_count)?;
         let batch = response_batch(&returning.schema, columns, row_count)?;
         Ok(Response::Rows { schema: returning.schema.clone(), rows: stream_of(vec![batch]), tag })
     }

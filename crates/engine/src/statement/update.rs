@@ -30,6 +30,6 @@ pub(super) async fn run(
     writing.write(&rules, change, Replaced::Updated(old, new.clone())).await?;
     match returning {
         None => Ok(super::command(format!("UPDATE {row_count}"))),
-        Some(returning) => writing.returning(&schema, returning, &new, row_count, RowsTag::Update),
+        Some(returning) => writing.returning(&schema, returning, &parameters, (&new, row_count), RowsTag::Update),
     }
 }

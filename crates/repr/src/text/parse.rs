@@ -275,7 +275,9 @@ impl ColumnParser {
             SqlType::Timestamptz => Builder::Timestamp(PrimitiveBuilder::new().with_timezone("UTC")),
             SqlType::Interval => Builder::Interval(PrimitiveBuilder::new()),
             SqlType::Uuid => Builder::Uuid(FixedSizeBinaryBuilder::new(16)),
-            SqlType::Vector => Builder::Vector(ListBuilder::new(Float32Builder::new())),
+            SqlType::Vector => {
+                Builder::Vector(ListBuilder::new(Float32Builder::new()).with_field(vector::vector_field()))
+            }
             SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => Builder::Array(
                 Box::new(ColumnParser::new_in(&sql_type.element().unwrap_or(SqlType::Text), typmod, options)),
                 vec![0],

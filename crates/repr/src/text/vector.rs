@@ -1,13 +1,31 @@
 //! `vector(n)`: numbers of an embedding, in pgvector's text form `[1,2.5,-3]`.
 //!
-//! Stored as a list of reals without NULLs, the storage of `real[]`: the values of a column lie side by side, which is what
-//! distances are computed from. No element is NaN, infinite or -0, so equal vectors are equal bytes.
+//! Stored as a list of reals without NULLs: the values of a column lie side by side, which is what distances are computed from.
+//! No element is NaN, infinite or -0, so equal vectors are equal bytes. The name of the list's field, [`FIELD`], is what tells
+//! it from a `real[]`.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
 
 use super::{format_float4, parse::trim};
 use crate::{PgError, SqlState};
 
 /// How many dimensions a vector may have.
 pub const DIMENSIONS_MAX: usize = 16_000;
+
+/// What the elements are called in Arrow's type, where an array's are called `item`.
+const FIELD: &str = "dimension";
+
+/// The elements of a column of vectors, as Arrow's type of the column has them.
+pub fn vector_field() -> FieldRef {
+    Arc::new(Field::new(FIELD, DataType::Float32, true))
+}
+
+/// Whether an Arrow type is that of vectors.
+pub fn is_vector(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(field) if field.name() == FIELD)
+}
 
 /// An element as it is stored. Error `22000` if it is NaN or infinite.
 pub fn vector_element(value: f32) -> Result<f32, PgError> {

@@ -15,7 +15,7 @@ use arrow::compute::concat;
 use arrow::datatypes::{Field, IntervalMonthDayNano};
 use repr::numeric::Numeric;
 use repr::text::parse_scalar;
-use repr::text::vector::{check_dimensions, vector_element};
+use repr::text::vector::{check_dimensions, vector_element, vector_field};
 use repr::{PgError, SqlState, SqlType};
 
 use crate::pg::encode::{
@@ -216,9 +216,8 @@ fn vector(bytes: &[u8]) -> Result<ArrayRef, PgError> {
     let element = |field: &[u8]| vector_element(f32::from_be_bytes(exact(field)?));
     let elements = fields.take(count * 4)?.chunks_exact(4).map(element).collect::<Result<Vec<f32>, PgError>>()?;
     fields.end()?;
-    let field = Arc::new(Field::new_list_field(SqlType::Float4.arrow(), true));
     let values = Arc::new(Float32Array::from(elements));
-    let list = ListArray::try_new(field, OffsetBuffer::from_lengths([count]), values, None);
+    let list = ListArray::try_new(vector_field(), OffsetBuffer::from_lengths([count]), values, None);
     Ok(Arc::new(list.map_err(|error| PgError::internal(error.to_string()))?))
 }
 

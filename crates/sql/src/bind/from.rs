@@ -14,7 +14,7 @@ use sqlparser::ast::{self, JoinConstraint, JoinOperator, TableFactor};
 use sqlparser::tokenizer::Span;
 
 use super::Binder;
-use super::build::{case, conjuncts, equality, extend, internal, join, one_row};
+use super::build::{case, columns_in, conjuncts, equality, extend, internal, join, one_row, replace};
 use super::decorrelate::{has_outer, reads_only};
 use super::expr::Clause;
 use super::query::{Output, OutputColumn};
@@ -136,16 +136,25 @@ impl Binder<'_> {
             if !self.holds_subquery(condition) {
                 continue;
             }
-            let read = self.columns_read(condition);
-            let of_scope = |scope: &Scope| read.iter().any(|column| scope.find(column).is_some());
-            if !of_scope(&left.1) {
-                right.0 = self.resolve_subqueries(right.0, &mut [condition])?;
-            } else if !of_scope(&right.1) {
-                left.0 = self.resolve_subqueries(left.0, &mut [condition])?;
-            } else {
-                return Err(PgError::unsupported(
-                    "a subquery in the ON condition of an outer join that reads both of its sides",
-                ));
+            for subquery in columns_in(condition) {
+                let column = Expr::Column(subquery);
+                let mut subquery = column.clone();
+                if !self.holds_subquery(&subquery) {
+                    continue;
+                }
+                let read = self.columns_read(&subquery);
+                let of_scope = |scope: &Scope| read.iter().any(|column| scope.find(column).is_some());
+                if !of_scope(&left.1) {
+                    right.0 = self.resolve_subqueries(right.0, &mut [&mut subquery])?;
+                } else if !of_scope(&right.1) {
+                    left.0 = self.resolve_subqueries(left.0, &mut [&mut subquery])?;
+                } else {
+                    return Err(PgError::unsupported(
+                        "a subquery in the ON condition of an outer join that reads both of its sides",
+                    ));
+                }
+                // It is a column of that side by now.
+                *condition = replace(std::mem::take(condition), |expr| (*expr == column).then(|| subquery.clone()))?;
             }
         }
         self.join_items(left, right, join_type, conditions)

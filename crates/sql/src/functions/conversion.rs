@@ -8,6 +8,7 @@ use arrow::datatypes::*;
 use repr::numeric::Numeric;
 use repr::text::calendar::{self, DAY};
 use repr::text::interval::Interval;
+use repr::text::vector::is_vector;
 use repr::text::{ColumnParser, char_length_typmod, format_value, json};
 use repr::{PgError, SqlState, SqlType};
 
@@ -335,6 +336,7 @@ pub(crate) fn printed_type(data_type: &DataType) -> SqlType {
         DataType::Timestamp(_, Some(_)) => SqlType::Timestamptz,
         DataType::Interval(_) => SqlType::Interval,
         DataType::FixedSizeBinary(_) => SqlType::Uuid,
+        vector if is_vector(vector) => SqlType::Vector,
         DataType::List(field) => SqlType::Array(Box::new(printed_type(field.data_type()))),
         _ => SqlType::Text,
     }

@@ -412,16 +412,7 @@ pub(crate) fn overlay(call: &Call) -> Result<ArrayRef, PgError> {
 pub(crate) fn quote_ident(call: &Call) -> Result<ArrayRef, PgError> {
     let values = call.text(0);
     call.map_text(|row, out| {
-        let text = values.get(row);
-        let plain = text.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-        if plain {
-            out.push_str(text);
-        } else {
-            out.push('"');
-            out.push_str(&text.replace('"', "\"\""));
-            out.push('"');
-        }
+        out.push_str(&catalog::system::quote_identifier(values.get(row)));
         Ok(())
     })
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Float32Builder, Float64Array, Int32Array, ListArray, ListBuilder};
 use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type};
 use repr::numeric::Numeric;
-use repr::text::vector::{check_dimensions, vector_element};
+use repr::text::vector::{check_dimensions, vector_element, vector_field};
 use repr::{PgError, SqlState};
 
 use super::kernel::Call;
@@ -139,7 +139,7 @@ pub(crate) fn norm(call: &Call) -> Result<ArrayRef, PgError> {
 
 /// A vector for each row: `make` appends its elements to what it is given.
 fn made(call: &Call, make: impl Fn(usize, &mut Vec<f32>) -> Result<(), PgError>) -> Result<ArrayRef, PgError> {
-    let mut builder = ListBuilder::new(Float32Builder::new());
+    let mut builder = ListBuilder::new(Float32Builder::new()).with_field(vector_field());
     let mut elements = Vec::new();
     for row in 0..call.rows() {
         elements.clear();
@@ -250,6 +250,14 @@ pub(crate) fn from_array(call: &Call) -> Result<ArrayRef, PgError> {
         }
         Ok(())
     })
+}
+
+/// The elements as a `real[]`.
+pub(crate) fn to_array(call: &Call) -> Result<ArrayRef, PgError> {
+    let vectors = call.argument(0).0.as_list::<i32>();
+    let DataType::List(field) = call.result() else { return Err(PgError::internal("an array that is no list")) };
+    let (_, offsets, values, nulls) = vectors.clone().into_parts();
+    Ok(Arc::new(ListArray::new(field.clone(), offsets, values, nulls)))
 }
 
 /// Numbers of any type that a vector is made of, as reals; what is too large is infinite.

@@ -15,7 +15,7 @@ use sqlparser::ast::{
 use super::constraint::unique_index;
 use super::update::assignments;
 use super::{BoundStatement, check_changeable, check_distinct_columns, resolve_table, returning, target_column};
-use crate::bind::{BindContext, BoundQuery, bind_expr_over, bind_query, bind_query_for};
+use crate::bind::{BindContext, BoundQuery, bind_expr_over, bind_query, bind_query_for, deduce_parameters};
 use crate::cast::{CastContext, cast};
 use crate::parse::{self, Overriding, fold, object_name, parse_expr, parse_query, position};
 
@@ -376,13 +376,16 @@ fn do_update(
     for (index, value) in assignments(&update.assignments, schema, &table.name, &defaults)? {
         let column = &schema.columns[index];
         let value = cast(bind(value)?, &column.sql_type, column.typmod, CastContext::Assignment)?;
+        deduce_parameters(&value.expr, context)?;
         bound.push((index, value.expr));
     }
     let condition = match &update.selection {
         None => None,
         Some(condition) => {
             let condition = bind(condition.clone())?;
-            Some(cast(condition, &repr::SqlType::Bool, -1, CastContext::Implicit)?.expr)
+            let condition = cast(condition, &repr::SqlType::Bool, -1, CastContext::Implicit)?.expr;
+            deduce_parameters(&condition, context)?;
+            Some(condition)
         }
     };
     Ok(OnConflict::Update { arbiter, inputs, assignments: bound, condition })
