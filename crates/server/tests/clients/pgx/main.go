@@ -54,7 +54,7 @@ func main() {
 	run("INSERT INTO items VALUES ($1, $2, $3, $4, $5, $6)", wanted.ID, wanted.Name, wanted.Price, wanted.At, wanted.Tags, wanted.Body)
 	rows, err := connection.Query(ctx, "SELECT * FROM items WHERE id = $1", 1)
 	check(err)
-	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[item])
+	found, err := pgx.CollectOneRow(rows, pgx.RowToStructByPos[item])
 	check(err)
 	found.At = found.At.UTC()
 	expect(found, wanted)

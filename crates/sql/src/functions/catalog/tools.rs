@@ -219,7 +219,7 @@ fn print(snapshot: &Snapshot, sql_type: SqlType, arguments: &[Value]) -> Result<
     text(name_of(snapshot, &sql_type, arguments[0].oid().0))
 }
 
-/// [`print`] for each element of an array.
+/// [`print()`] for each element of an array.
 fn print_all(snapshot: &Snapshot, sql_type: SqlType, arguments: &[Value]) -> Result<Value, PgError> {
     let Value::Texts(oids) = &arguments[0] else { return Ok(Value::Null) };
     let name = |oid: &String| name_of(snapshot, &sql_type, oid.parse().unwrap_or(0));
