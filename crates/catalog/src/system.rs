@@ -29,9 +29,8 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, Int16Builder, Int32Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
     UInt32Builder,
 };
-use arrow::datatypes::DataType;
 use repr::text::{ColumnParser, Names};
-use repr::types::TYPES;
+use repr::types::{Storage, TYPES};
 use repr::{ColumnSchema, ObjectId, PgError, RelationSchema, SqlType};
 
 pub use pg_attrdef::class_of;
@@ -473,8 +472,8 @@ fn build<'a>(sql_type: &SqlType, values: impl Iterator<Item = &'a Value>) -> Arr
         SqlType::Timestamptz => {
             scalars!(TimestampMicrosecondBuilder::new().with_timezone("UTC"), value => int(value))
         }
-        other if other.arrow() == DataType::UInt32 => scalars!(UInt32Builder::new(), value => oid(value)),
-        other if other.arrow() == DataType::Utf8 => {
+        other if other.storage() == Storage::Oid => scalars!(UInt32Builder::new(), value => oid(value)),
+        other if other.storage() == Storage::Text => {
             scalars!(StringBuilder::new(), value => if let Value::Text(text) = value { Some(text) } else { None })
         }
         other => read(other, values),

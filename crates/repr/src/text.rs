@@ -21,7 +21,7 @@ pub use calendar::TimeZone;
 pub use parse::{ColumnParser, char_length_typmod, parse_bool, parse_column, parse_float, parse_integer, parse_scalar};
 
 use crate::numeric::Numeric;
-use crate::types::SqlType;
+use crate::types::{SqlType, Storage};
 
 /// Says what has an OID: how `regclass` and its kin are printed.
 pub trait Names: fmt::Debug + Send + Sync {
@@ -54,73 +54,54 @@ pub fn format_value(array: &dyn Array, row: usize, sql_type: &SqlType, out: &mut
 /// [`format_value`] under a session's settings.
 pub fn format_value_in(array: &dyn Array, row: usize, sql_type: &SqlType, out: &mut String, options: &FormatOptions) {
     // Writing into a String cannot fail, hence the ignored results.
-    match sql_type {
-        SqlType::Bool => out.push(if array.as_boolean().value(row) { 't' } else { 'f' }),
-        SqlType::Bytea => format_bytea(array.as_binary::<i32>().value(row), out),
-        SqlType::Int2 => _ = write!(out, "{}", array.as_primitive::<Int16Type>().value(row)),
-        SqlType::Int4 => _ = write!(out, "{}", array.as_primitive::<Int32Type>().value(row)),
-        SqlType::Int8 => _ = write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
-        SqlType::Oid
-        | SqlType::Xid
-        | SqlType::Regclass
-        | SqlType::Regcollation
-        | SqlType::Regnamespace
-        | SqlType::Regoper
-        | SqlType::Regoperator
-        | SqlType::Regproc
-        | SqlType::Regprocedure
-        | SqlType::Regrole
-        | SqlType::Regtype => {
+    match sql_type.storage() {
+        Storage::Bool => out.push(if array.as_boolean().value(row) { 't' } else { 'f' }),
+        Storage::Bytea => format_bytea(array.as_binary::<i32>().value(row), out),
+        Storage::Int2 => _ = write!(out, "{}", array.as_primitive::<Int16Type>().value(row)),
+        Storage::Int4 => _ = write!(out, "{}", array.as_primitive::<Int32Type>().value(row)),
+        Storage::Int8 => _ = write!(out, "{}", array.as_primitive::<Int64Type>().value(row)),
+        Storage::Oid => {
             let oid = array.as_primitive::<UInt32Type>().value(row);
             match &options.names {
                 Some(names) if sql_type.is_registered() => out.push_str(&names.name(sql_type, oid)),
                 _ => _ = write!(out, "{oid}"),
             }
         }
-        SqlType::Float4 => format_float4(array.as_primitive::<Float32Type>().value(row), out),
-        SqlType::Float8 => format_float8(array.as_primitive::<Float64Type>().value(row), out),
-        SqlType::Numeric => _ = write!(out, "{}", Numeric::decode(array.as_binary::<i64>().value(row))),
-        SqlType::Text
-        | SqlType::Name
-        | SqlType::Bpchar
-        | SqlType::Varchar
-        | SqlType::Unknown
-        | SqlType::Char
-        | SqlType::Aclitem
-        | SqlType::PgNodeTree
-        | SqlType::Anyarray => {
+        Storage::Float4 => format_float4(array.as_primitive::<Float32Type>().value(row), out),
+        Storage::Float8 => format_float8(array.as_primitive::<Float64Type>().value(row), out),
+        Storage::Numeric => _ = write!(out, "{}", Numeric::decode(array.as_binary::<i64>().value(row))),
+        Storage::Text => {
             out.push_str(array.as_string::<i32>().value(row));
         }
-        SqlType::Json | SqlType::Jsonb => out.push_str(array.as_string::<i64>().value(row)),
-        SqlType::Date => datetime::format_date(array.as_primitive::<Date32Type>().value(row), out),
-        SqlType::Time => datetime::format_time(array.as_primitive::<Time64MicrosecondType>().value(row), out),
-        SqlType::Timestamp => {
+        Storage::Json | Storage::Jsonb => out.push_str(array.as_string::<i64>().value(row)),
+        Storage::Date => datetime::format_date(array.as_primitive::<Date32Type>().value(row), out),
+        Storage::Time => datetime::format_time(array.as_primitive::<Time64MicrosecondType>().value(row), out),
+        Storage::Timestamp => {
             datetime::format_timestamp(array.as_primitive::<TimestampMicrosecondType>().value(row), out);
         }
-        SqlType::Timestamptz => {
+        Storage::Timestamptz => {
             let instant = array.as_primitive::<TimestampMicrosecondType>().value(row);
             datetime::format_timestamptz(instant, &options.timezone, out);
         }
-        SqlType::Interval => {
+        Storage::Interval => {
             let value = array.as_primitive::<IntervalMonthDayNanoType>().value(row);
             interval::format_interval(interval::Interval::from_arrow(value), out);
         }
-        SqlType::Uuid => format_uuid(array.as_fixed_size_binary().value(row), out),
-        SqlType::Vector => {
+        Storage::Uuid => format_uuid(array.as_fixed_size_binary().value(row), out),
+        Storage::Vector => {
             let elements = array.as_list::<i32>().value(row);
             vector::format_vector(elements.as_primitive::<Float32Type>().values(), out);
         }
-        SqlType::Int2vector | SqlType::Oidvector => {
+        Storage::List(element) if sql_type.is_catalog_vector() => {
             let elements = array.as_list::<i32>().value(row);
-            let element = if *sql_type == SqlType::Int2vector { SqlType::Int2 } else { SqlType::Oid };
             for index in 0..elements.len() {
                 if index > 0 {
                     out.push(' ');
                 }
-                format_value_in(&elements, index, &element, out, options);
+                format_value_in(&elements, index, element, out, options);
             }
         }
-        SqlType::Array(element) => format_array(&array.as_list::<i32>().value(row), element, out, options),
+        Storage::List(element) => format_array(&array.as_list::<i32>().value(row), element, out, options),
     }
 }
 

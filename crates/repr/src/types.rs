@@ -82,57 +82,99 @@ pub struct TypeInfo {
     pub category: char,
 }
 
+/// How values are stored and moved: types of one storage differ in what they are called, and in the few places that ask for
+/// the type itself. What goes over values of every type matches on this, so that a new type is a row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // Each is the type of that name, and those stored alike.
+pub enum Storage<'t> {
+    Bool,
+    Bytea,
+    Int2,
+    Int4,
+    Int8,
+    /// A number of 32 bits without a sign.
+    Oid,
+    Float4,
+    Float8,
+    Numeric,
+    /// A string of at most 2 GiB a column.
+    Text,
+    Json,
+    /// As [`Storage::Json`], with a version before it in the binary form.
+    Jsonb,
+    Date,
+    Time,
+    Timestamp,
+    Timestamptz,
+    Interval,
+    Uuid,
+    Vector,
+    /// A list of values of this type.
+    List(&'t SqlType),
+}
+
 macro_rules! types {
-    ($($variant:ident $name:literal $sql_name:literal $oid:literal $array_oid:literal $len:literal $category:literal)*) => {
+    ($($variant:ident $name:literal $sql_name:literal $oid:literal $array_oid:literal $len:literal $category:literal
+       $storage:ident $(($element:ident))?)*) => {
         /// Every scalar type, in the order of its OID.
         pub static TYPES: &[TypeInfo] = &[$(TypeInfo {
             sql_type: SqlType::$variant, name: $name, sql_name: $sql_name, oid: $oid, array_oid: $array_oid,
             size_bytes: $len, category: $category,
         }),*];
+
+        impl SqlType {
+            /// How its values are stored.
+            pub fn storage(&self) -> Storage<'_> {
+                match self {
+                    $(SqlType::$variant => Storage::$storage $((&SqlType::$element))?,)*
+                    SqlType::Array(element) => Storage::List(element),
+                }
+            }
+        }
     };
 }
 
 types! {
-    Bool        "bool"        "boolean"                     16   1000  1  'B'
-    Bytea       "bytea"       "bytea"                       17   1001 -1  'U'
-    Char        "char"        "\"char\""                    18   1002  1  'Z'
-    Name        "name"        "name"                        19   1003 64  'S'
-    Int8        "int8"        "bigint"                      20   1016  8  'N'
-    Int2        "int2"        "smallint"                    21   1005  2  'N'
-    Int2vector  "int2vector"  "int2vector"                  22   1006 -1  'A'
-    Int4        "int4"        "integer"                     23   1007  4  'N'
-    Regproc     "regproc"     "regproc"                     24   1008  4  'N'
-    Text        "text"        "text"                        25   1009 -1  'S'
-    Oid         "oid"         "oid"                         26   1028  4  'N'
-    Xid         "xid"         "xid"                         28   1011  4  'U'
-    Oidvector   "oidvector"   "oidvector"                   30   1013 -1  'A'
-    Json        "json"        "json"                        114  199  -1  'U'
-    PgNodeTree  "pg_node_tree" "pg_node_tree"               194  0    -1  'Z'
-    Float4      "float4"      "real"                        700  1021  4  'N'
-    Float8      "float8"      "double precision"            701  1022  8  'N'
-    Unknown     "unknown"     "unknown"                     705  0    -2  'X'
-    Aclitem     "aclitem"     "aclitem"                     1033 1034 12  'U'
-    Bpchar      "bpchar"      "character"                   1042 1014 -1  'S'
-    Varchar     "varchar"     "character varying"           1043 1015 -1  'S'
-    Date        "date"        "date"                        1082 1182  4  'D'
-    Time        "time"        "time without time zone"      1083 1183  8  'D'
-    Timestamp   "timestamp"   "timestamp without time zone" 1114 1115  8  'D'
-    Timestamptz "timestamptz" "timestamp with time zone"    1184 1185  8  'D'
-    Interval    "interval"    "interval"                    1186 1187 16  'T'
-    Numeric     "numeric"     "numeric"                     1700 1231 -1  'N'
-    Regprocedure "regprocedure" "regprocedure"              2202 2207  4  'N'
-    Regoper     "regoper"     "regoper"                     2203 2208  4  'N'
-    Regoperator "regoperator" "regoperator"                 2204 2209  4  'N'
-    Regclass    "regclass"    "regclass"                    2205 2210  4  'N'
-    Regtype     "regtype"     "regtype"                     2206 2211  4  'N'
-    Anyarray    "anyarray"    "anyarray"                    2277 0    -1  'P'
-    Uuid        "uuid"        "uuid"                        2950 2951 16  'U'
-    Jsonb       "jsonb"       "jsonb"                       3802 3807 -1  'U'
-    Regnamespace "regnamespace" "regnamespace"              4089 4090  4  'N'
-    Regrole     "regrole"     "regrole"                     4096 4097  4  'N'
-    Regcollation "regcollation" "regcollation"              4191 4192  4  'N'
+    Bool        "bool"        "boolean"                     16   1000  1  'B' Bool
+    Bytea       "bytea"       "bytea"                       17   1001 -1  'U' Bytea
+    Char        "char"        "\"char\""                    18   1002  1  'Z' Text
+    Name        "name"        "name"                        19   1003 64  'S' Text
+    Int8        "int8"        "bigint"                      20   1016  8  'N' Int8
+    Int2        "int2"        "smallint"                    21   1005  2  'N' Int2
+    Int2vector  "int2vector"  "int2vector"                  22   1006 -1  'A' List(Int2)
+    Int4        "int4"        "integer"                     23   1007  4  'N' Int4
+    Regproc     "regproc"     "regproc"                     24   1008  4  'N' Oid
+    Text        "text"        "text"                        25   1009 -1  'S' Text
+    Oid         "oid"         "oid"                         26   1028  4  'N' Oid
+    Xid         "xid"         "xid"                         28   1011  4  'U' Oid
+    Oidvector   "oidvector"   "oidvector"                   30   1013 -1  'A' List(Oid)
+    Json        "json"        "json"                        114  199  -1  'U' Json
+    PgNodeTree  "pg_node_tree" "pg_node_tree"               194  0    -1  'Z' Text
+    Float4      "float4"      "real"                        700  1021  4  'N' Float4
+    Float8      "float8"      "double precision"            701  1022  8  'N' Float8
+    Unknown     "unknown"     "unknown"                     705  0    -2  'X' Text
+    Aclitem     "aclitem"     "aclitem"                     1033 1034 12  'U' Text
+    Bpchar      "bpchar"      "character"                   1042 1014 -1  'S' Text
+    Varchar     "varchar"     "character varying"           1043 1015 -1  'S' Text
+    Date        "date"        "date"                        1082 1182  4  'D' Date
+    Time        "time"        "time without time zone"      1083 1183  8  'D' Time
+    Timestamp   "timestamp"   "timestamp without time zone" 1114 1115  8  'D' Timestamp
+    Timestamptz "timestamptz" "timestamp with time zone"    1184 1185  8  'D' Timestamptz
+    Interval    "interval"    "interval"                    1186 1187 16  'T' Interval
+    Numeric     "numeric"     "numeric"                     1700 1231 -1  'N' Numeric
+    Regprocedure "regprocedure" "regprocedure"              2202 2207  4  'N' Oid
+    Regoper     "regoper"     "regoper"                     2203 2208  4  'N' Oid
+    Regoperator "regoperator" "regoperator"                 2204 2209  4  'N' Oid
+    Regclass    "regclass"    "regclass"                    2205 2210  4  'N' Oid
+    Regtype     "regtype"     "regtype"                     2206 2211  4  'N' Oid
+    Anyarray    "anyarray"    "anyarray"                    2277 0    -1  'P' Text
+    Uuid        "uuid"        "uuid"                        2950 2951 16  'U' Uuid
+    Jsonb       "jsonb"       "jsonb"                       3802 3807 -1  'U' Jsonb
+    Regnamespace "regnamespace" "regnamespace"              4089 4090  4  'N' Oid
+    Regrole     "regrole"     "regrole"                     4096 4097  4  'N' Oid
+    Regcollation "regcollation" "regcollation"              4191 4192  4  'N' Oid
     // In PostgreSQL an extension's, whose OID is chosen when it is installed; here one that PostgreSQL gives to nothing.
-    Vector      "vector"      "vector"                      9010 9011 -1  'U'
+    Vector      "vector"      "vector"                      9010 9011 -1  'U' Vector
 }
 
 impl SqlType {
@@ -174,13 +216,16 @@ impl SqlType {
     }
 
     /// The type's elements, if it is an array or one of the vectors of PostgreSQL's catalogs.
-    pub fn element(&self) -> Option<SqlType> {
-        match self {
-            SqlType::Array(element) => Some((**element).clone()),
-            SqlType::Int2vector => Some(SqlType::Int2),
-            SqlType::Oidvector => Some(SqlType::Oid),
+    pub fn element(&self) -> Option<&SqlType> {
+        match self.storage() {
+            Storage::List(element) => Some(element),
             _ => None,
         }
+    }
+
+    /// Whether it is one of the vectors of PostgreSQL's catalogs: an array by another name, counted from 0.
+    pub fn is_catalog_vector(&self) -> bool {
+        matches!(self.storage(), Storage::List(_)) && !matches!(self, SqlType::Array(_))
     }
 
     /// `pg_type.typname`: `int4`, `_int4`.
@@ -201,46 +246,26 @@ impl SqlType {
 
     /// The Arrow type that stores it.
     pub fn arrow(&self) -> DataType {
-        match self {
-            SqlType::Bool => DataType::Boolean,
-            SqlType::Bytea => DataType::Binary,
-            SqlType::Int2 => DataType::Int16,
-            SqlType::Int4 => DataType::Int32,
-            SqlType::Int8 => DataType::Int64,
-            SqlType::Oid
-            | SqlType::Xid
-            | SqlType::Regclass
-            | SqlType::Regcollation
-            | SqlType::Regnamespace
-            | SqlType::Regoper
-            | SqlType::Regoperator
-            | SqlType::Regproc
-            | SqlType::Regprocedure
-            | SqlType::Regrole
-            | SqlType::Regtype => DataType::UInt32,
-            SqlType::Float4 => DataType::Float32,
-            SqlType::Float8 => DataType::Float64,
-            SqlType::Numeric => DataType::LargeBinary,
-            SqlType::Text
-            | SqlType::Name
-            | SqlType::Bpchar
-            | SqlType::Varchar
-            | SqlType::Unknown
-            | SqlType::Char
-            | SqlType::Aclitem
-            | SqlType::PgNodeTree
-            | SqlType::Anyarray => DataType::Utf8,
-            SqlType::Json | SqlType::Jsonb => DataType::LargeUtf8,
-            SqlType::Date => DataType::Date32,
-            SqlType::Time => DataType::Time64(TimeUnit::Microsecond),
-            SqlType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-            SqlType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-            SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
-            SqlType::Uuid => DataType::FixedSizeBinary(16),
-            SqlType::Vector => DataType::List(vector_field()),
-            SqlType::Int2vector => DataType::new_list(DataType::Int16, true),
-            SqlType::Oidvector => DataType::new_list(DataType::UInt32, true),
-            SqlType::Array(element) => DataType::new_list(element.arrow(), true),
+        match self.storage() {
+            Storage::Bool => DataType::Boolean,
+            Storage::Bytea => DataType::Binary,
+            Storage::Int2 => DataType::Int16,
+            Storage::Int4 => DataType::Int32,
+            Storage::Int8 => DataType::Int64,
+            Storage::Oid => DataType::UInt32,
+            Storage::Float4 => DataType::Float32,
+            Storage::Float8 => DataType::Float64,
+            Storage::Numeric => DataType::LargeBinary,
+            Storage::Text => DataType::Utf8,
+            Storage::Json | Storage::Jsonb => DataType::LargeUtf8,
+            Storage::Date => DataType::Date32,
+            Storage::Time => DataType::Time64(TimeUnit::Microsecond),
+            Storage::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Storage::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Storage::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
+            Storage::Uuid => DataType::FixedSizeBinary(16),
+            Storage::Vector => DataType::List(vector_field()),
+            Storage::List(element) => DataType::new_list(element.arrow(), true),
         }
     }
 }

@@ -136,9 +136,9 @@ fn conversion_between(from: &SqlType, to: &SqlType) -> Option<(CastContext, Conv
         (Array(from), Vector) if matches!(**from, Int4 | Float4 | Float8 | Numeric) => {
             (Assignment, Kernel(vector::from_array))
         }
-        (Int2vector | Oidvector, Array(to)) if from.element().as_ref() == Some(&**to) => (Implicit, Relabel),
+        (Int2vector | Oidvector, Array(to)) if from.element() == Some(&**to) => (Implicit, Relabel),
         (Oidvector, Array(to)) if to.is_registered() => (Explicit, Relabel),
-        (Array(from), Int2vector | Oidvector) if to.element().as_ref() == Some(&**from) => (Explicit, Relabel),
+        (Array(from), Int2vector | Oidvector) if to.element() == Some(&**from) => (Explicit, Relabel),
         (Int2vector, Text | Varchar | Bpchar) => (Assignment, Kernel(conversion::vector_to_text::<Int16Type>)),
         (Oidvector, Text | Varchar | Bpchar) => (Assignment, Kernel(conversion::vector_to_text::<UInt32Type>)),
         (Text | Varchar, Int2vector | Oidvector) => return None,

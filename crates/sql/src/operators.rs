@@ -314,7 +314,7 @@ pub fn resolve_operator(op: &str, left: Option<TypedExpr>, right: TypedExpr) -> 
     }
     let (left, right) = match (left, right) {
         // A literal beside a vector is one too, and looks different from an array.
-        (Some(left), right) if right.is_unknown() && is_vector(&left) => {
+        (Some(left), right) if right.is_unknown() && left.sql_type.is_catalog_vector() => {
             let right = cast(right, &left.sql_type.clone(), -1, CastContext::Implicit)?;
             (Some(left.vector_as_array()), right.vector_as_array())
         }
@@ -343,10 +343,6 @@ pub fn resolve_operator(op: &str, left: Option<TypedExpr>, right: TypedExpr) -> 
         }
     };
     apply(chosen, operands)
-}
-
-fn is_vector(typed: &TypedExpr) -> bool {
-    matches!(typed.sql_type, SqlType::Int2vector | SqlType::Oidvector)
 }
 
 fn unresolved(op: &str, types: &[&SqlType], failure: Failure) -> PgError {

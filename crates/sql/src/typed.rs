@@ -25,12 +25,9 @@ impl TypedExpr {
 
     /// An `int2vector` or `oidvector` as the array that it is stored as; any other value as it is.
     pub fn vector_as_array(self) -> TypedExpr {
-        match &self.sql_type {
-            SqlType::Int2vector | SqlType::Oidvector => {
-                let element = self.sql_type.element().unwrap_or(SqlType::Text);
-                TypedExpr { sql_type: SqlType::Array(Box::new(element)), ..self }
-            }
-            _ => self,
+        match self.sql_type.element().cloned() {
+            Some(element) => TypedExpr { sql_type: SqlType::Array(Box::new(element)), ..self },
+            None => self,
         }
     }
 

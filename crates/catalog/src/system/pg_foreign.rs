@@ -80,8 +80,7 @@ fn tables(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let connectors = connectors(&snapshot.catalog);
     let row = |object: &Object| match &object.kind {
         ObjectKind::Source { description } => {
-            let depended = object.depends_on.iter().filter_map(|id| snapshot.catalog.get(*id));
-            let connection = depended.into_iter().find(|object| matches!(object.kind, ObjectKind::Connection { .. }));
+            let connection = connection_of(&snapshot.catalog, object);
             let index = connectors.iter().position(|other| *other == description.connector)?;
             let server = connection.map_or(own_server_oid(index), |connection| connection.oid);
             Some(vec![Value::Oid(object.oid), Value::Oid(server), shown(&description.options)])
@@ -89,6 +88,12 @@ fn tables(snapshot: &Snapshot) -> Vec<Vec<Value>> {
         _ => None,
     };
     snapshot.catalog.objects().filter_map(|object| row(object)).collect()
+}
+
+/// The connection that a source names.
+pub(super) fn connection_of<'c>(catalog: &'c Catalog, source: &Object) -> Option<&'c Object> {
+    let mut depended = source.depends_on.iter().filter_map(|id| catalog.get(*id));
+    depended.find(|object| matches!(object.kind, ObjectKind::Connection { .. })).map(|object| &**object)
 }
 
 /// `{name=value,..}`; what looks like a secret is not told.

@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use repr::SqlType;
-use repr::types::TYPES;
+use repr::types::{TYPES, TypeInfo};
 
-use super::{Snapshot, Value};
+use super::{Snapshot, Value, text};
 
 /// One relation of PostgreSQL's catalogs.
 pub(super) struct PostgresRelation {
@@ -130,12 +130,8 @@ files! {
 pub(super) fn stored(relation: &str, columns: &[PostgresColumn], snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let Some(file) = FILES.get(relation).filter(|_| relation != "pg_settings") else { return Vec::new() };
     let kept: Box<dyn Fn(&[Option<String>]) -> bool> = match relation {
-        "pg_proc" => {
-            let callable = callable(snapshot);
-            let oid = file.index("oid");
-            Box::new(move |row| callable.contains(&number(row, oid)))
-        }
-        "pg_aggregate" => {
+        // The first column of either is the function's OID.
+        "pg_proc" | "pg_aggregate" => {
             let callable = callable(snapshot);
             Box::new(move |row| callable.contains(&number(row, 0)))
         }
@@ -150,31 +146,40 @@ pub(super) fn stored(relation: &str, columns: &[PostgresColumn], snapshot: &Snap
 
 /// Rows of `pg_type` for what PostgreSQL has only by extensions: each as the rows of `uuid` and its array, but for what differs.
 fn own_types(file: &Stored, columns: &[PostgresColumn]) -> Vec<Vec<Value>> {
-    let (uuid, of_uuid) = ("2950", "2951");
+    const UUID: &str = "2950";
+    const ARRAY_OF_UUID: &str = "2951";
     let known: HashSet<u32> = file.rows.iter().map(|row| number(row, 0)).collect();
-    let mut rows = Vec::new();
-    for info in TYPES.iter().filter(|info| !known.contains(&info.oid)) {
-        for (like, oid, name) in
-            [(uuid, info.oid, info.name.to_string()), (of_uuid, info.array_oid, format!("_{}", info.name))]
-        {
-            for mut row in values(file, columns, |row| field(row, 0) == like) {
-                for (value, column) in row.iter_mut().zip(columns) {
-                    match column.name {
-                        "oid" => *value = Value::Oid(oid),
-                        "typname" => *value = Value::Text(name.clone()),
-                        "typarray" if like == uuid => *value = Value::Oid(info.array_oid),
-                        "typelem" if like == of_uuid => *value = Value::Oid(info.oid),
-                        "typlen" => *value = Value::Int(-1),
-                        // No function of PostgreSQL's reads or writes it.
-                        "typinput" | "typoutput" | "typreceive" | "typsend" => *value = Value::Oid(0),
-                        _ => {}
-                    }
-                }
-                rows.push(row);
+    let like = |oid: &'static str, changed: &dyn Fn(&str) -> Option<Value>| {
+        let mut rows = values(file, columns, |row| field(row, 0) == oid);
+        for (value, column) in rows.iter_mut().flat_map(|row| row.iter_mut().zip(columns)) {
+            let of_both = match column.name {
+                "typlen" => Some(Value::Int(-1)),
+                // No function of PostgreSQL's reads or writes it.
+                "typinput" | "typoutput" | "typreceive" | "typsend" => Some(Value::Oid(0)),
+                _ => None,
+            };
+            if let Some(changed) = changed(column.name).or(of_both) {
+                *value = changed;
             }
         }
-    }
-    rows
+        rows
+    };
+    let both = |info: &TypeInfo| {
+        let scalar = like(UUID, &|column| match column {
+            "oid" => Some(Value::Oid(info.oid)),
+            "typname" => Some(text(info.name)),
+            "typarray" => Some(Value::Oid(info.array_oid)),
+            _ => None,
+        });
+        let array = like(ARRAY_OF_UUID, &|column| match column {
+            "oid" => Some(Value::Oid(info.array_oid)),
+            "typname" => Some(text(format!("_{}", info.name))),
+            "typelem" => Some(Value::Oid(info.oid)),
+            _ => None,
+        });
+        [scalar, array].concat()
+    };
+    TYPES.iter().filter(|info| !known.contains(&info.oid)).flat_map(both).collect()
 }
 
 fn values(file: &Stored, columns: &[PostgresColumn], kept: impl Fn(&[Option<String>]) -> bool) -> Vec<Vec<Value>> {
@@ -327,10 +332,7 @@ pub(super) struct Routine {
 
 /// A function of PostgreSQL's by OID.
 pub(super) fn function(oid: u32) -> Option<Routine> {
-    static ROWS: LazyLock<HashMap<u32, usize>> = LazyLock::new(|| by_oid("pg_proc"));
-    let file = &FILES["pg_proc"];
-    let row = &file.rows[*ROWS.get(&oid)?];
-    Some(Routine { oid, name: field(row, file.index("proname")), arguments: field(row, file.index("proargtypes")) })
+    Some(Routine { oid, name: of_function(oid, "proname")?, arguments: of_function(oid, "proargtypes")? })
 }
 
 /// A column of `pg_proc`, of the function with this OID.

@@ -65,12 +65,12 @@ pub fn oid_of(snapshot: &Snapshot, sql_type: &SqlType, text: &str) -> Result<u32
         }
         SqlType::Regtype => type_named(text).ok_or_else(|| missing(SqlState::UNDEFINED_OBJECT, "type")),
         SqlType::Regnamespace => {
-            let name = split_name(text).pop().unwrap_or_default();
+            let name = last_name(text);
             let known = snapshot.catalog.has_schema(&name).then(|| schema_oid(&snapshot.catalog, &name));
             known.ok_or_else(|| missing(SqlState("3F000"), "schema"))
         }
         SqlType::Regrole => {
-            let name = split_name(text).pop().unwrap_or_default();
+            let name = last_name(text);
             roles(snapshot)
                 .into_iter()
                 .find(|(_, role)| *role == name)
@@ -78,7 +78,7 @@ pub fn oid_of(snapshot: &Snapshot, sql_type: &SqlType, text: &str) -> Result<u32
                 .ok_or_else(|| PgError::new(SqlState::UNDEFINED_OBJECT, format!("role \"{name}\" does not exist")))
         }
         SqlType::Regproc => {
-            let name = split_name(text).pop().unwrap_or_default();
+            let name = last_name(text);
             match postgres::functions_named(&name).as_slice() {
                 [] => Err(missing(SqlState::UNDEFINED_FUNCTION, "function")),
                 [one] => Ok(one.oid),
@@ -103,7 +103,7 @@ pub fn oid_of(snapshot: &Snapshot, sql_type: &SqlType, text: &str) -> Result<u32
         SqlType::Regoperator => operator_named(text)
             .ok_or_else(|| PgError::new(SqlState::UNDEFINED_FUNCTION, format!("operator does not exist: {text}"))),
         SqlType::Regcollation => {
-            let name = split_name(text).pop().unwrap_or_default();
+            let name = last_name(text);
             let found = postgres::collations().find(|(_, collation)| *collation == name);
             found.map(|(oid, _)| oid).ok_or_else(|| {
                 let message = format!("collation \"{text}\" for encoding \"UTF8\" does not exist");
@@ -115,6 +115,11 @@ pub fn oid_of(snapshot: &Snapshot, sql_type: &SqlType, text: &str) -> Result<u32
             Err(PgError::new(SqlState::INVALID_TEXT_REPRESENTATION, message))
         }
     }
+}
+
+/// A name without its schema.
+fn last_name(text: &str) -> String {
+    split_name(text).pop().unwrap_or_default()
 }
 
 fn class_name(snapshot: &Snapshot, oid: u32) -> Option<String> {

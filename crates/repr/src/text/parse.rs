@@ -7,7 +7,7 @@ use arrow::datatypes::*;
 
 use super::{FormatOptions, TimeZone, datetime, interval, json, vector};
 use crate::numeric::Numeric;
-use crate::types::SqlType;
+use crate::types::{SqlType, Storage};
 use crate::{PgError, SqlState};
 
 /// Collects one column from texts, value by value.
@@ -239,47 +239,29 @@ impl ColumnParser {
 
     /// [`ColumnParser::new`] under a session's settings.
     pub fn new_in(sql_type: &SqlType, typmod: i32, options: &FormatOptions) -> ColumnParser {
-        let builder = match sql_type {
-            SqlType::Bool => Builder::Bool(BooleanBuilder::new()),
-            SqlType::Bytea => Builder::Bytea(BinaryBuilder::new()),
-            SqlType::Int2 => Builder::Int2(PrimitiveBuilder::new()),
-            SqlType::Int4 => Builder::Int4(PrimitiveBuilder::new()),
-            SqlType::Int8 => Builder::Int8(PrimitiveBuilder::new()),
-            SqlType::Oid
-            | SqlType::Xid
-            | SqlType::Regclass
-            | SqlType::Regcollation
-            | SqlType::Regnamespace
-            | SqlType::Regoper
-            | SqlType::Regoperator
-            | SqlType::Regproc
-            | SqlType::Regprocedure
-            | SqlType::Regrole
-            | SqlType::Regtype => Builder::Oid(PrimitiveBuilder::new()),
-            SqlType::Float4 => Builder::Float4(PrimitiveBuilder::new()),
-            SqlType::Float8 => Builder::Float8(PrimitiveBuilder::new()),
-            SqlType::Numeric => Builder::Numeric(LargeBinaryBuilder::new()),
-            SqlType::Text
-            | SqlType::Name
-            | SqlType::Bpchar
-            | SqlType::Varchar
-            | SqlType::Unknown
-            | SqlType::Char
-            | SqlType::Aclitem
-            | SqlType::PgNodeTree
-            | SqlType::Anyarray => Builder::Text(StringBuilder::new()),
-            SqlType::Json | SqlType::Jsonb => Builder::Json(LargeStringBuilder::new()),
-            SqlType::Date => Builder::Date(PrimitiveBuilder::new()),
-            SqlType::Time => Builder::Time(PrimitiveBuilder::new()),
-            SqlType::Timestamp => Builder::Timestamp(PrimitiveBuilder::new()),
-            SqlType::Timestamptz => Builder::Timestamp(PrimitiveBuilder::new().with_timezone("UTC")),
-            SqlType::Interval => Builder::Interval(PrimitiveBuilder::new()),
-            SqlType::Uuid => Builder::Uuid(FixedSizeBinaryBuilder::new(16)),
-            SqlType::Vector => {
+        let builder = match sql_type.storage() {
+            Storage::Bool => Builder::Bool(BooleanBuilder::new()),
+            Storage::Bytea => Builder::Bytea(BinaryBuilder::new()),
+            Storage::Int2 => Builder::Int2(PrimitiveBuilder::new()),
+            Storage::Int4 => Builder::Int4(PrimitiveBuilder::new()),
+            Storage::Int8 => Builder::Int8(PrimitiveBuilder::new()),
+            Storage::Oid => Builder::Oid(PrimitiveBuilder::new()),
+            Storage::Float4 => Builder::Float4(PrimitiveBuilder::new()),
+            Storage::Float8 => Builder::Float8(PrimitiveBuilder::new()),
+            Storage::Numeric => Builder::Numeric(LargeBinaryBuilder::new()),
+            Storage::Text => Builder::Text(StringBuilder::new()),
+            Storage::Json | Storage::Jsonb => Builder::Json(LargeStringBuilder::new()),
+            Storage::Date => Builder::Date(PrimitiveBuilder::new()),
+            Storage::Time => Builder::Time(PrimitiveBuilder::new()),
+            Storage::Timestamp => Builder::Timestamp(PrimitiveBuilder::new()),
+            Storage::Timestamptz => Builder::Timestamp(PrimitiveBuilder::new().with_timezone("UTC")),
+            Storage::Interval => Builder::Interval(PrimitiveBuilder::new()),
+            Storage::Uuid => Builder::Uuid(FixedSizeBinaryBuilder::new(16)),
+            Storage::Vector => {
                 Builder::Vector(ListBuilder::new(Float32Builder::new()).with_field(vector::vector_field()))
             }
-            SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => Builder::Array(
-                Box::new(ColumnParser::new_in(&sql_type.element().unwrap_or(SqlType::Text), typmod, options)),
+            Storage::List(element) => Builder::Array(
+                Box::new(ColumnParser::new_in(element, typmod, options)),
                 vec![0],
                 BooleanBufferBuilder::new(0),
             ),

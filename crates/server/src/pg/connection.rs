@@ -340,8 +340,8 @@ impl Connection {
     pub(crate) fn format_options(&self, schema: &RelationSchema) -> FormatOptions {
         // SET has refused every name that is no zone.
         let timezone = self.session.setting("timezone").and_then(|name| TimeZone::parse(&name).ok());
-        let element = |sql_type: &SqlType| sql_type.element().unwrap_or_else(|| sql_type.clone());
-        let named = schema.columns.iter().any(|column| element(&column.sql_type).is_registered());
+        let is_named = |sql_type: &SqlType| sql_type.element().unwrap_or(sql_type).is_registered();
+        let named = schema.columns.iter().any(|column| is_named(&column.sql_type));
         let names = named.then(|| self.session.names());
         FormatOptions { timezone: timezone.unwrap_or(TimeZone::UTC), names }
     }

@@ -16,6 +16,7 @@ use arrow::datatypes::{Field, IntervalMonthDayNano};
 use repr::numeric::Numeric;
 use repr::text::parse_scalar;
 use repr::text::vector::{check_dimensions, vector_element, vector_field};
+use repr::types::Storage;
 use repr::{PgError, SqlState, SqlType};
 
 use crate::pg::encode::{
@@ -43,63 +44,44 @@ pub(crate) fn decode_value(sql_type: &SqlType, format: Format, value: Option<&[u
 }
 
 fn binary(sql_type: &SqlType, bytes: &[u8]) -> Result<ArrayRef, PgError> {
-    Ok(match sql_type {
-        SqlType::Bool => Arc::new(BooleanArray::from(vec![u8::from_be_bytes(exact(bytes)?) != 0])),
-        SqlType::Int2 => Arc::new(Int16Array::from(vec![i16::from_be_bytes(exact(bytes)?)])),
-        SqlType::Int4 => Arc::new(Int32Array::from(vec![i32::from_be_bytes(exact(bytes)?)])),
-        SqlType::Int8 => Arc::new(Int64Array::from(vec![i64::from_be_bytes(exact(bytes)?)])),
-        SqlType::Oid
-        | SqlType::Xid
-        | SqlType::Regclass
-        | SqlType::Regcollation
-        | SqlType::Regnamespace
-        | SqlType::Regoper
-        | SqlType::Regoperator
-        | SqlType::Regproc
-        | SqlType::Regprocedure
-        | SqlType::Regrole
-        | SqlType::Regtype => Arc::new(UInt32Array::from(vec![u32::from_be_bytes(exact(bytes)?)])),
-        SqlType::Float4 => Arc::new(Float32Array::from(vec![f32::from_be_bytes(exact(bytes)?)])),
-        SqlType::Float8 => Arc::new(Float64Array::from(vec![f64::from_be_bytes(exact(bytes)?)])),
+    Ok(match sql_type.storage() {
+        Storage::Bool => Arc::new(BooleanArray::from(vec![u8::from_be_bytes(exact(bytes)?) != 0])),
+        Storage::Int2 => Arc::new(Int16Array::from(vec![i16::from_be_bytes(exact(bytes)?)])),
+        Storage::Int4 => Arc::new(Int32Array::from(vec![i32::from_be_bytes(exact(bytes)?)])),
+        Storage::Int8 => Arc::new(Int64Array::from(vec![i64::from_be_bytes(exact(bytes)?)])),
+        Storage::Oid => Arc::new(UInt32Array::from(vec![u32::from_be_bytes(exact(bytes)?)])),
+        Storage::Float4 => Arc::new(Float32Array::from(vec![f32::from_be_bytes(exact(bytes)?)])),
+        Storage::Float8 => Arc::new(Float64Array::from(vec![f64::from_be_bytes(exact(bytes)?)])),
         // Text has one form; parsing it again applies bpchar's and name's own rules.
-        SqlType::Text
-        | SqlType::Name
-        | SqlType::Bpchar
-        | SqlType::Varchar
-        | SqlType::Unknown
-        | SqlType::Char
-        | SqlType::Aclitem
-        | SqlType::PgNodeTree
-        | SqlType::Anyarray
-        | SqlType::Json => {
+        Storage::Text | Storage::Json => {
             return decode_value(sql_type, Format::Text, Some(bytes));
         }
-        SqlType::Jsonb => match bytes.split_first() {
+        Storage::Jsonb => match bytes.split_first() {
             Some((1, text)) => return decode_value(sql_type, Format::Text, Some(text)),
             Some((version, _)) => return Err(invalid(format!("unsupported jsonb version number {version}"))),
             None => return Err(too_short()),
         },
-        SqlType::Bytea => Arc::new(BinaryArray::from(vec![bytes])),
-        SqlType::Uuid => {
+        Storage::Bytea => Arc::new(BinaryArray::from(vec![bytes])),
+        Storage::Uuid => {
             let uuid: [u8; 16] = exact(bytes)?;
             let array = FixedSizeBinaryArray::try_from_iter(std::iter::once(uuid));
             Arc::new(array.map_err(|error| PgError::internal(error.to_string()))?)
         }
-        SqlType::Date => {
+        Storage::Date => {
             let days = match i32::from_be_bytes(exact(bytes)?) {
                 infinite @ (i32::MIN | i32::MAX) => infinite,
                 days => days.checked_add(EPOCH_DAYS).ok_or_else(|| out_of_range("date"))?,
             };
             Arc::new(Date32Array::from(vec![days]))
         }
-        SqlType::Time => {
+        Storage::Time => {
             let microseconds = i64::from_be_bytes(exact(bytes)?);
             if !(0..=86_400_000_000).contains(&microseconds) {
                 return Err(out_of_range("time"));
             }
             Arc::new(Time64MicrosecondArray::from(vec![microseconds]))
         }
-        SqlType::Timestamp | SqlType::Timestamptz => {
+        Storage::Timestamp | Storage::Timestamptz => {
             let microseconds = match i64::from_be_bytes(exact(bytes)?) {
                 infinite @ (i64::MIN | i64::MAX) => infinite,
                 finite => finite.checked_add(EPOCH_MICROSECONDS).ok_or_else(|| out_of_range("timestamp"))?,
@@ -110,21 +92,19 @@ fn binary(sql_type: &SqlType, bytes: &[u8]) -> Result<ArrayRef, PgError> {
                 _ => array,
             })
         }
-        SqlType::Interval => {
+        Storage::Interval => {
             let mut fields = Fields(bytes);
             let (microseconds, days, months) = (fields.i64()?, fields.i32()?, fields.i32()?);
             fields.end()?;
             let nanoseconds = microseconds.checked_mul(1000).ok_or_else(|| out_of_range("interval"))?;
             Arc::new(IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(months, days, nanoseconds)]))
         }
-        SqlType::Numeric => {
+        Storage::Numeric => {
             let value = Numeric::parse(&numeric(bytes)?)?;
             Arc::new(LargeBinaryArray::from_vec(vec![value.encode().as_slice()]))
         }
-        SqlType::Vector => vector(bytes)?,
-        SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => {
-            array(&sql_type.element().unwrap_or(SqlType::Text), bytes)?
-        }
+        Storage::Vector => vector(bytes)?,
+        Storage::List(element) => array(element, bytes)?,
     })
 }
 

@@ -12,10 +12,10 @@ use arrow::array::{
     StringArray, Time64MicrosecondArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use repr::numeric::Numeric;
 use repr::text::{FormatOptions, format_value_in};
+use repr::types::Storage;
 use repr::{PgError, RelationSchema, SqlState, SqlType};
 
 use crate::pg::message::message;
@@ -157,7 +157,7 @@ impl<'a> Column<'a> {
             })?,
         };
         let writer = match (format, sql_type) {
-            (_, plain) if plain.arrow() == DataType::Utf8 => Writer::Utf8,
+            (_, plain) if plain.storage() == Storage::Text => Writer::Utf8,
             (_, SqlType::Json) | (Format::Text, SqlType::Jsonb) => Writer::LargeUtf8,
             (Format::Binary, _) => Writer::Binary,
             (Format::Text, SqlType::Bool) => Writer::Bool,
@@ -214,57 +214,39 @@ fn integer(value: i64, out: &mut Vec<u8>) {
 
 /// PostgreSQL's binary form, as each type's `typsend` writes it.
 fn binary(array: &dyn Array, row: usize, sql_type: &SqlType, scratch: &mut String, out: &mut Vec<u8>) {
-    match sql_type {
-        SqlType::Bool => out.push(u8::from(typed::<BooleanArray>(array).value(row))),
-        SqlType::Int2 => out.extend_from_slice(&typed::<Int16Array>(array).value(row).to_be_bytes()),
-        SqlType::Int4 => out.extend_from_slice(&typed::<Int32Array>(array).value(row).to_be_bytes()),
-        SqlType::Int8 => out.extend_from_slice(&typed::<Int64Array>(array).value(row).to_be_bytes()),
-        SqlType::Oid
-        | SqlType::Xid
-        | SqlType::Regclass
-        | SqlType::Regcollation
-        | SqlType::Regnamespace
-        | SqlType::Regoper
-        | SqlType::Regoperator
-        | SqlType::Regproc
-        | SqlType::Regprocedure
-        | SqlType::Regrole
-        | SqlType::Regtype => {
+    match sql_type.storage() {
+        Storage::Bool => out.push(u8::from(typed::<BooleanArray>(array).value(row))),
+        Storage::Int2 => out.extend_from_slice(&typed::<Int16Array>(array).value(row).to_be_bytes()),
+        Storage::Int4 => out.extend_from_slice(&typed::<Int32Array>(array).value(row).to_be_bytes()),
+        Storage::Int8 => out.extend_from_slice(&typed::<Int64Array>(array).value(row).to_be_bytes()),
+        Storage::Oid => {
             out.extend_from_slice(&typed::<UInt32Array>(array).value(row).to_be_bytes());
         }
-        SqlType::Float4 => out.extend_from_slice(&typed::<Float32Array>(array).value(row).to_be_bytes()),
-        SqlType::Float8 => out.extend_from_slice(&typed::<Float64Array>(array).value(row).to_be_bytes()),
-        SqlType::Text
-        | SqlType::Name
-        | SqlType::Bpchar
-        | SqlType::Varchar
-        | SqlType::Unknown
-        | SqlType::Char
-        | SqlType::Aclitem
-        | SqlType::PgNodeTree
-        | SqlType::Anyarray => {
+        Storage::Float4 => out.extend_from_slice(&typed::<Float32Array>(array).value(row).to_be_bytes()),
+        Storage::Float8 => out.extend_from_slice(&typed::<Float64Array>(array).value(row).to_be_bytes()),
+        Storage::Text => {
             out.extend_from_slice(typed::<StringArray>(array).value(row).as_bytes());
         }
-        SqlType::Json => out.extend_from_slice(typed::<LargeStringArray>(array).value(row).as_bytes()),
-        SqlType::Jsonb => {
+        Storage::Json => out.extend_from_slice(typed::<LargeStringArray>(array).value(row).as_bytes()),
+        Storage::Jsonb => {
             out.push(1); // The version of jsonb's binary form.
             out.extend_from_slice(typed::<LargeStringArray>(array).value(row).as_bytes());
         }
-        SqlType::Bytea => out.extend_from_slice(typed::<BinaryArray>(array).value(row)),
-        SqlType::Uuid => out.extend_from_slice(typed::<FixedSizeBinaryArray>(array).value(row)),
-        SqlType::Date => out.extend_from_slice(&date(typed::<Date32Array>(array).value(row)).to_be_bytes()),
-        SqlType::Time => out.extend_from_slice(&typed::<Time64MicrosecondArray>(array).value(row).to_be_bytes()),
-        SqlType::Timestamp | SqlType::Timestamptz => {
+        Storage::Bytea => out.extend_from_slice(typed::<BinaryArray>(array).value(row)),
+        Storage::Uuid => out.extend_from_slice(typed::<FixedSizeBinaryArray>(array).value(row)),
+        Storage::Date => out.extend_from_slice(&date(typed::<Date32Array>(array).value(row)).to_be_bytes()),
+        Storage::Time => out.extend_from_slice(&typed::<Time64MicrosecondArray>(array).value(row).to_be_bytes()),
+        Storage::Timestamp | Storage::Timestamptz => {
             let microseconds = timestamp(typed::<TimestampMicrosecondArray>(array).value(row));
             out.extend_from_slice(&microseconds.to_be_bytes());
         }
-        SqlType::Interval => {
+        Storage::Interval => {
             let interval = typed::<IntervalMonthDayNanoArray>(array).value(row);
             out.extend_from_slice(&(interval.nanoseconds / 1000).to_be_bytes());
             out.extend_from_slice(&interval.days.to_be_bytes());
             out.extend_from_slice(&interval.months.to_be_bytes());
         }
-        SqlType::Numeric => {
+        Storage::Numeric => {
             scratch.clear();
             let value = Numeric::decode(typed::<LargeBinaryArray>(array).value(row));
             // Writing to a String cannot fail.
@@ -272,17 +254,16 @@ fn binary(array: &dyn Array, row: usize, sql_type: &SqlType, scratch: &mut Strin
             numeric(scratch, out);
         }
         // How many, two bytes without meaning, and the elements.
-        SqlType::Vector => {
+        Storage::Vector => {
             let elements = typed::<ListArray>(array).value(row);
             let elements = typed::<Float32Array>(&elements).values();
             out.extend_from_slice(&(elements.len() as u16).to_be_bytes());
             out.extend_from_slice(&[0, 0]);
             elements.iter().for_each(|element| out.extend_from_slice(&element.to_be_bytes()));
         }
-        SqlType::Array(_) | SqlType::Int2vector | SqlType::Oidvector => {
-            let element = &sql_type.element().unwrap_or(SqlType::Text);
+        Storage::List(element) => {
             // The vectors of PostgreSQL's catalogs count from 0.
-            let first = i32::from(matches!(sql_type, SqlType::Array(_)));
+            let first = i32::from(!sql_type.is_catalog_vector());
             let elements = typed::<ListArray>(array).value(row);
             out.extend_from_slice(&i32::from(!elements.is_empty()).to_be_bytes());
             out.extend_from_slice(&i32::from(elements.null_count() > 0).to_be_bytes());

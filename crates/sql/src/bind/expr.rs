@@ -508,11 +508,10 @@ impl Binder<'_> {
                 return Err(PgError::unsupported("a slice or a field of a value"));
             };
             let mut index = self.bind_at(index, at)?;
-            let array = value.clone().vector_as_array();
-            if array.sql_type != value.sql_type {
-                // PostgreSQL's vectors count from 0.
+            if value.sql_type.is_catalog_vector() {
+                // It counts from 0.
                 index = resolve_operator("+", Some(index), literal::number("1")?)?;
-                value = array;
+                value = value.vector_as_array();
             }
             value = match value.sql_type.clone() {
                 SqlType::Array(element) => {

@@ -37,6 +37,15 @@ struct Arguments {
     order_by: Vec<ast::OrderByExpr>,
 }
 
+/// A function's name without the schema that it may be called with: `pg_catalog`, and for what pgjdbc calls of the
+/// information schema's own functions that one.
+pub(super) fn built_in_name(name: &str) -> &str {
+    match name {
+        "information_schema._pg_expandarray" => "_pg_expandarray",
+        name => name.strip_prefix("pg_catalog.").unwrap_or(name),
+    }
+}
+
 impl Binder<'_> {
     /// Calls a scalar function.
     pub(crate) fn call(&self, name: &str, args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
@@ -58,9 +67,7 @@ impl Binder<'_> {
     /// A call written `name(..)`, of whatever kind.
     pub(crate) fn bind_function(&self, function: &ast::Function, at: At) -> Result<TypedExpr, PgError> {
         let full = name_text(&function.name);
-        let name = full.strip_prefix("pg_catalog.").unwrap_or(&full);
-        // What pgjdbc calls of the information schema's own functions.
-        let name = if name == "information_schema._pg_expandarray" { "_pg_expandarray" } else { name }.to_string();
+        let name = built_in_name(&full).to_string();
         let span = super::expr::span_of(&ast::Expr::Function(function.clone()));
         self.bind_call(&name, function, at).map_err(|error| match error.state {
             SqlState::UNDEFINED_FUNCTION

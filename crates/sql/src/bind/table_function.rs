@@ -13,7 +13,7 @@ use super::Binder;
 use super::build::{any_expr, extend, internal, one_row, project, replace};
 use super::expr::Clause;
 use super::from::{Item, name_text};
-use super::function::constant;
+use super::function::{built_in_name, constant};
 use super::query::{Output, OutputColumn};
 use super::scope::{Env, Scope, ScopeColumn, fold};
 use crate::cast::{CastContext, cast};
@@ -65,9 +65,7 @@ impl Binder<'_> {
         env: &Env,
     ) -> Result<Item, PgError> {
         let text = name_text(name);
-        let function = text.strip_prefix("pg_catalog.").unwrap_or(&text);
-        let function =
-            if function == "information_schema._pg_expandarray" { "_pg_expandarray" } else { function }.to_string();
+        let function = built_in_name(&text).to_string();
         let args = positional(args, &function)?;
         match function.as_str() {
             "tumble" => self.bind_window(&args, alias, env, Windows::Tumble),

@@ -25,6 +25,7 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use repr::numeric::Numeric;
+use repr::types::Storage;
 use repr::{ObjectId, PgError, SqlState, SqlType};
 
 use crate::cast::{CastContext, cast};
@@ -308,9 +309,9 @@ static FUNCTIONS: &[Function] = functions! {
     ));
 };
 
-/// Every overload of both lists.
+/// Every overload of all lists.
 fn overloads() -> impl Iterator<Item = &'static Function> {
-    FUNCTIONS.iter().chain(tools::FUNCTIONS)
+    FUNCTIONS.iter().chain(tools::FUNCTIONS).chain(tools::REGISTERED)
 }
 
 /// A CHECK without the parentheses that its expression does not need, as it is printed for people.
@@ -381,7 +382,7 @@ fn accept(argument: &TypedExpr, wanted: &str) -> Option<Expr> {
     let wanted = type_named(wanted);
     let is_integer = |sql_type: &SqlType| matches!(sql_type, SqlType::Int2 | SqlType::Int4 | SqlType::Int8);
     let is_oid = SqlType::is_oid;
-    let is_text = |sql_type: &SqlType| sql_type.arrow() == DataType::Utf8 && *sql_type != SqlType::Unknown;
+    let is_text = |sql_type: &SqlType| sql_type.storage() == Storage::Text && *sql_type != SqlType::Unknown;
     if let (SqlType::Array(element), SqlType::Array(_)) = (&argument.sql_type, &wanted) {
         // Elements are read by their storage.
         let readable = is_text(element) || is_integer(element) || is_oid(element) || **element == SqlType::Bool;
@@ -670,7 +671,7 @@ fn build(sql_type: &SqlType, values: &[Value]) -> ArrayRef {
             // Casts between integers and times that are integers.
             typed.unwrap_or_else(|_| arrow::array::new_null_array(&sql_type.arrow(), values.len()))
         }
-        other if other.arrow() == DataType::UInt32 => {
+        other if other.storage() == Storage::Oid => {
             Arc::new(UInt32Array::from_iter(values.iter().map(|value| match value {
                 Value::Oid(oid) => Some(*oid),
                 _ => None,

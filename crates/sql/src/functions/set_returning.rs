@@ -196,7 +196,7 @@ fn subscripts(mut args: Vec<TypedExpr>) -> Result<TypedExpr, PgError> {
             return Err(PgError::new(SqlState::UNDEFINED_FUNCTION, message));
         }
     };
-    let from_zero = args.first().is_some_and(|array| array.clone().vector_as_array().sql_type != array.sql_type);
+    let from_zero = args.first().is_some_and(|array| array.sql_type.is_catalog_vector());
     let length = resolve_function("array_length", args)?;
     let first = literal::number(if from_zero { "0" } else { "1" })?;
     let arguments =

@@ -226,14 +226,8 @@ pub(crate) fn fit(call: &Call) -> Result<ArrayRef, PgError> {
     for row in (0..call.rows()).filter(|row| call.is_valid(*row)) {
         check_dimensions(vectors.get(call.index(0, row)).len(), typmod.get(row))?;
     }
-    let (array, constant) = call.argument(0);
-    match constant && call.rows() != 1 {
-        true => made(call, |_, elements| {
-            elements.extend_from_slice(vectors.get(0));
-            Ok(())
-        }),
-        false => Ok(array.clone()),
-    }
+    // The modifier is a constant, so there are as many rows as vectors.
+    Ok(call.argument(0).0.clone())
 }
 
 /// The vector of an array's numbers. Errors: `22004` for NULL among them, and those of a vector's elements.

@@ -1,8 +1,12 @@
 //! The views of `information_schema` about the server, who may do what, and what views and sources are over.
 
+use super::super::pg_foreign::connection_of;
 use super::super::{OWNER_NAME, Snapshot, SystemRelation, Value, text};
 use super::table_type;
 use crate::{Object, ObjectKind};
+
+const TABLE_PRIVILEGES: &str = "grantor name, grantee name, table_catalog name, table_schema name, table_name name, \
+    privilege_type varchar, is_grantable varchar, with_hierarchy varchar";
 
 pub(in super::super) const RELATIONS: &[SystemRelation] = &[
     SystemRelation {
@@ -34,16 +38,14 @@ pub(in super::super) const RELATIONS: &[SystemRelation] = &[
         oid: 0,
         schema: "information_schema",
         name: "table_privileges",
-        columns: "grantor name, grantee name, table_catalog name, table_schema name, table_name name, \
-                  privilege_type varchar, is_grantable varchar, with_hierarchy varchar",
+        columns: TABLE_PRIVILEGES,
         rows: table_privileges,
     },
     SystemRelation {
         oid: 0,
         schema: "information_schema",
         name: "role_table_grants",
-        columns: "grantor name, grantee name, table_catalog name, table_schema name, table_name name, \
-                  privilege_type varchar, is_grantable varchar, with_hierarchy varchar",
+        columns: TABLE_PRIVILEGES,
         rows: table_privileges,
     },
     SystemRelation {
@@ -111,9 +113,8 @@ fn view_table_usage(snapshot: &Snapshot) -> Vec<Vec<Value>> {
 fn foreign_tables(snapshot: &Snapshot) -> Vec<Vec<Value>> {
     let row = |object: &std::sync::Arc<Object>| match &object.kind {
         ObjectKind::Source { description } => {
-            let connection = object.depends_on.iter().filter_map(|id| snapshot.catalog.get(*id));
-            let mut connection = connection.filter(|object| matches!(object.kind, ObjectKind::Connection { .. }));
-            let server = connection.next().map_or(&description.connector, |connection| &connection.name);
+            let connection = connection_of(&snapshot.catalog, object);
+            let server = connection.map_or(&description.connector, |connection| &connection.name);
             Some(vec![
                 text(&snapshot.database),
                 text(&object.schema),

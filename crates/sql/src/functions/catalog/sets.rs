@@ -1,7 +1,9 @@
 //! Functions of the catalog that return sets: what tools ask of partitions, options, privileges and keywords.
 
 use arrow::array::*;
+use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::*;
+use repr::types::Storage;
 use repr::{PgError, SqlState, SqlType};
 
 use crate::cast::{CastContext, cast};
@@ -129,7 +131,7 @@ fn columns(function: &SetFunction, args: &[TypedExpr]) -> Result<Vec<SetColumn>,
     let mut arguments = Vec::new();
     for (argument, wanted) in args.iter().zip(function.arguments) {
         // A list is read by its elements' storage, whatever they are called.
-        let is_list = matches!(&argument.sql_type, SqlType::Array(element) if element.arrow() == DataType::Utf8);
+        let is_list = matches!(&argument.sql_type, SqlType::Array(element) if element.storage() == Storage::Text);
         let converted = match is_list && *wanted == SqlType::Text {
             true => argument.clone(),
             false if *wanted == SqlType::Text => {
@@ -156,15 +158,8 @@ fn columns(function: &SetFunction, args: &[TypedExpr]) -> Result<Vec<SetColumn>,
 /// An empty list for each row.
 fn none(call: &Call) -> Result<ArrayRef, PgError> {
     let DataType::List(field) = call.result() else { return Err(PgError::internal("a set that is no list")) };
-    let lists = FixedSizeListArray::try_new_with_length(
-        field.clone(),
-        0,
-        new_empty_array(field.data_type()),
-        None,
-        call.rows(),
-    );
-    let lists = lists.map_err(|error| PgError::internal(error.to_string()))?;
-    arrow::compute::cast(&lists, call.result()).map_err(|error| PgError::internal(error.to_string()))
+    let (offsets, values) = (OffsetBuffer::new_zeroed(call.rows()), new_empty_array(field.data_type()));
+    Ok(std::sync::Arc::new(ListArray::new(field.clone(), offsets, values, None)))
 }
 
 /// The names or the values of `{name=value, ..}`.

@@ -145,70 +145,44 @@ pub(super) static FUNCTIONS: &[Function] = functions! {
     "regclassarrayout"("_regclass") -> "_text" STRICT = |snapshot, arguments| {
         print_all(snapshot, SqlType::Regclass, arguments)
     };
-    "regclassin"("text") -> "regclass" STRICT = |snapshot, arguments| read(snapshot, SqlType::Regclass, arguments);
-    "regclassout"("regclass") -> "text" STRICT = |snapshot, arguments| print(snapshot, SqlType::Regclass, arguments);
-    "regcollationin"("text") -> "regcollation" STRICT = |snapshot, arguments| {
-        read(snapshot, SqlType::Regcollation, arguments)
-    };
-    "regcollationout"("regcollation") -> "text" STRICT = |snapshot, arguments| {
-        print(snapshot, SqlType::Regcollation, arguments)
-    };
-    "regnamespacein"("text") -> "regnamespace" STRICT = |snapshot, arguments| {
-        read(snapshot, SqlType::Regnamespace, arguments)
-    };
-    "regnamespaceout"("regnamespace") -> "text" STRICT = |snapshot, arguments| {
-        print(snapshot, SqlType::Regnamespace, arguments)
-    };
-    "regoperatorin"("text") -> "regoperator" STRICT = |snapshot, arguments| {
-        read(snapshot, SqlType::Regoperator, arguments)
-    };
-    "regoperatorout"("regoperator") -> "text" STRICT = |snapshot, arguments| {
-        print(snapshot, SqlType::Regoperator, arguments)
-    };
-    "regoperin"("text") -> "regoper" STRICT = |snapshot, arguments| read(snapshot, SqlType::Regoper, arguments);
-    "regoperout"("regoper") -> "text" STRICT = |snapshot, arguments| print(snapshot, SqlType::Regoper, arguments);
     "regprocarrayout"("_regproc") -> "_text" STRICT = |snapshot, arguments| {
         print_all(snapshot, SqlType::Regproc, arguments)
     };
-    "regprocedurein"("text") -> "regprocedure" STRICT = |snapshot, arguments| {
-        read(snapshot, SqlType::Regprocedure, arguments)
-    };
-    "regprocedureout"("regprocedure") -> "text" STRICT = |snapshot, arguments| {
-        print(snapshot, SqlType::Regprocedure, arguments)
-    };
-    "regprocin"("text") -> "regproc" STRICT = |snapshot, arguments| read(snapshot, SqlType::Regproc, arguments);
-    "regprocout"("regproc") -> "text" STRICT = |snapshot, arguments| print(snapshot, SqlType::Regproc, arguments);
-    "regrolein"("text") -> "regrole" STRICT = |snapshot, arguments| read(snapshot, SqlType::Regrole, arguments);
-    "regroleout"("regrole") -> "text" STRICT = |snapshot, arguments| print(snapshot, SqlType::Regrole, arguments);
     "regtypearrayout"("_regtype") -> "_text" STRICT = |snapshot, arguments| {
         print_all(snapshot, SqlType::Regtype, arguments)
     };
-    "regtypein"("text") -> "regtype" STRICT = |snapshot, arguments| read(snapshot, SqlType::Regtype, arguments);
-    "regtypeout"("regtype") -> "text" STRICT = |snapshot, arguments| print(snapshot, SqlType::Regtype, arguments);
     "shobj_description"("oid", "name") -> "text" STRICT = |_, arguments| Ok(match (arguments[0].oid().0, arguments[1].text()) {
         (catalog::system::DATABASE_OID, "pg_database") => {
             Value::Text("default administrative connection database".to_string())
         }
         _ => Value::Null,
     });
-    "to_regclass"("text") -> "regclass" STRICT = |snapshot, arguments| find(snapshot, SqlType::Regclass, arguments);
-    "to_regcollation"("text") -> "regcollation" STRICT = |snapshot, arguments| {
-        find(snapshot, SqlType::Regcollation, arguments)
-    };
-    "to_regnamespace"("text") -> "regnamespace" STRICT = |snapshot, arguments| {
-        find(snapshot, SqlType::Regnamespace, arguments)
-    };
-    "to_regoper"("text") -> "regoper" STRICT = |snapshot, arguments| find(snapshot, SqlType::Regoper, arguments);
-    "to_regoperator"("text") -> "regoperator" STRICT = |snapshot, arguments| {
-        find(snapshot, SqlType::Regoperator, arguments)
-    };
-    "to_regproc"("text") -> "regproc" STRICT = |snapshot, arguments| find(snapshot, SqlType::Regproc, arguments);
-    "to_regprocedure"("text") -> "regprocedure" STRICT = |snapshot, arguments| {
-        find(snapshot, SqlType::Regprocedure, arguments)
-    };
-    "to_regrole"("text") -> "regrole" STRICT = |snapshot, arguments| find(snapshot, SqlType::Regrole, arguments);
-    "to_regtype"("text") -> "regtype" STRICT = |snapshot, arguments| find(snapshot, SqlType::Regtype, arguments);
     "txid_current_if_assigned"() -> "int8" LAX = |_, _| Ok(Value::Null);
+};
+
+/// What reads, prints and looks up each type whose values are printed as names.
+macro_rules! registered {
+    ($($sql_type:ident $name:literal $input:literal $output:literal $find:literal;)*) => {
+        functions! { $(
+            $input("text") -> $name STRICT = |snapshot, arguments| read(snapshot, SqlType::$sql_type, arguments);
+            $output($name) -> "text" STRICT = |snapshot, arguments| print(snapshot, SqlType::$sql_type, arguments);
+            $find("text") -> $name STRICT = |snapshot, arguments| find(snapshot, SqlType::$sql_type, arguments);
+        )* }
+    };
+}
+
+/// Those of every such type. Alphabetical.
+#[rustfmt::skip]
+pub(super) static REGISTERED: &[Function] = registered! {
+    Regclass "regclass" "regclassin" "regclassout" "to_regclass";
+    Regcollation "regcollation" "regcollationin" "regcollationout" "to_regcollation";
+    Regnamespace "regnamespace" "regnamespacein" "regnamespaceout" "to_regnamespace";
+    Regoper "regoper" "regoperin" "regoperout" "to_regoper";
+    Regoperator "regoperator" "regoperatorin" "regoperatorout" "to_regoperator";
+    Regproc "regproc" "regprocin" "regprocout" "to_regproc";
+    Regprocedure "regprocedure" "regprocedurein" "regprocedureout" "to_regprocedure";
+    Regrole "regrole" "regrolein" "regroleout" "to_regrole";
+    Regtype "regtype" "regtypein" "regtypeout" "to_regtype";
 };
 
 fn read(snapshot: &Snapshot, sql_type: SqlType, arguments: &[Value]) -> Result<Value, PgError> {
